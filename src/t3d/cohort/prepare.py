@@ -1,0 +1,392 @@
+"""Bring studies into a cohort: parallel, resumable, appendable; what fails is set aside.
+
+A study is recorded after its files are synced, so a killed run leaves a sound cohort, and running
+again goes on where it stopped and ends with the same digest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+
+from t3d.cohort import engine
+from t3d.cohort.listing import Source
+from t3d.cohort.schema import Failure, VolumeRecord, compact, study_content
+from t3d.cohort.shelf import mask_path, pack, volume_path, write_file
+from t3d.cohort.writer import CohortWriter
+from t3d.errors import SourceError, StoreError, T3DError
+from t3d.types import Preparation, Series, Study
+
+_log = logging.getLogger(__name__)
+
+SPLITS = ("", "train", "dev", "test")
+_FINGERPRINT_BYTES = 1 << 16
+_MAX_ID_CHARS = 180  # with mask name and suffix a file name stays below 255
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrepareSummary:
+    """What one run of prepare did."""
+
+    done: int  # studies newly prepared
+    skipped: int  # studies that an earlier run had finished or set aside
+    failed: Mapping[str, int] = field(default_factory=dict)  # reason -> series or studies
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Task:
+    """One study to prepare; pickled to a worker."""
+
+    study: Study
+    series: tuple[Series, ...]  # those still to be done
+    preparation: Preparation
+    out: Path
+    root: Path | None  # paths are recorded relative to it
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """What became of a task."""
+
+    volumes: tuple[VolumeRecord, ...]
+    failures: tuple[tuple[str, str, str], ...]  # (volume_id, reason, message)
+
+
+def prepare(
+    source: Source,
+    out: str | Path,
+    preparation: Preparation,
+    *,
+    workers: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    retry_failed: bool = False,
+) -> PrepareSummary:
+    """Bring every study of a source into a cohort folder.
+
+    What is there already is left alone, so the call resumes a killed run, appends new studies,
+    and adds a second preparation to an existing cohort.
+
+    Args:
+        source: Lists studies; listed twice, so its listing must be repeatable.
+        out: The cohort folder, made if missing.
+        preparation: The target grid.
+        workers: Processes of one thread each; None = one per core; 0 = in this process.
+        progress: Called with (studies finished, studies in all).
+        retry_failed: Try again what an earlier run set aside.
+
+    Returns:
+        Counts of this run. A study with several series is done when at least one of them is.
+
+    Raises:
+        SourceError: A patient is in two splits, or a study id occurs twice with other content.
+        StoreError: The cohort is locked, damaged, or holds other content under the same names.
+
+    Source:
+        Reason codes: datasets.md section 0.
+    """
+    began = time.monotonic()
+    with CohortWriter(out) as writer:
+        listing = tuple(source.studies())
+        _check_listing(listing, writer)
+        writer.add_preparation(preparation)
+        writer.set_facts(_facts(source))
+        book = _Book(writer, preparation.name, len(listing), progress)
+        for told in getattr(source, "set_aside", lambda: ())():
+            book.fail(told.key, "", told.reason, told.message, counts_as_study=False)
+        plan = _Planner(
+            listing, writer, preparation, root=getattr(source, "root", None), retry=retry_failed
+        )
+        cores = engine.available_cores() if workers is None else workers
+        # Closed at once on the way out, so that no worker writes while the writer tidies up.
+        with closing(engine.run(prepare_study, plan.tasks(book), workers=cores)) as outcomes:
+            for outcome in outcomes:
+                book.enter(outcome)
+    return PrepareSummary(
+        done=book.done,
+        skipped=book.skipped,
+        failed=MappingProxyType(dict(sorted(book.failed.items()))),
+        seconds=time.monotonic() - began,
+    )
+
+
+def _facts(source: Source) -> dict[str, str]:
+    """What the cohort records of its source."""
+    terms = source.terms
+    return {
+        "source_kind": source.kind,
+        "licence": terms.licence,
+        "citation": terms.citation,
+        "synthetic": "true" if terms.synthetic else "false",
+    }
+
+
+def _check_listing(listing: Sequence[Study], writer: CohortWriter) -> None:
+    """Look through the whole listing before any work.
+
+    Raises:
+        SourceError: A patient in two splits, an unknown split, or a study id listed twice.
+        StoreError: A recorded study now reads differently.
+    """
+    known = writer.known_studies()
+    split_of = {patient: split for patient, split, _ in known.values()}
+    seen: set[str] = set()
+    leaks, twice, changed, strange = 0, 0, 0, set()
+    for study in listing:
+        twice += study.study_id in seen
+        seen.add(study.study_id)
+        if study.split not in SPLITS:
+            strange.add(study.split)
+        leaks += split_of.setdefault(study.patient_id, study.split) != study.split
+        if study.study_id in known:
+            changed += known[study.study_id][2] != study_content(study)
+    _refuse_listing(leaks, twice, strange)
+    if changed:
+        raise StoreError(
+            f"{changed} studies read differently now than when they were recorded",
+            expected="the same report, labels and facts under the same study id",
+            fix="prepare the changed source into a new folder",
+        )
+
+
+def _refuse_listing(leaks: int, twice: int, strange: set[str]) -> None:
+    """Raise where the listing as a whole cannot be used."""
+    if leaks:
+        raise SourceError(
+            f"split_leak: {leaks} studies belong to a patient who is also in another split",
+            expected="each patient in one split",
+            fix="correct the split column: all studies of a patient share one value",
+        )
+    if twice:
+        raise SourceError(
+            f"duplicate_key: {twice} study ids are listed more than once",
+            expected="each study once, with all its series",
+            fix="correct the source's listing",
+        )
+    if strange:
+        raise SourceError(
+            f"unknown splits: {', '.join(sorted(strange))}",
+            expected="train, dev, test or nothing",
+            fix="rename them; a validation split is dev or test",
+        )
+
+
+class _Planner:
+    """Turns a listing into tasks, leaving out what is finished."""
+
+    def __init__(
+        self,
+        listing: Sequence[Study],
+        writer: CohortWriter,
+        preparation: Preparation,
+        *,
+        root: Path | None,
+        retry: bool,
+    ) -> None:
+        self._listing = listing
+        self._preparation = preparation
+        self._out = writer.path
+        self._root = root
+        self._set_aside = set() if retry else writer.set_aside(preparation.name)
+        self._over = writer.finished(preparation.name) | self._set_aside
+        self._owner_of = writer.owner_of
+        self._owners: dict[str, str] = {}
+
+    def tasks(self, book: _Book) -> Iterator[_Task]:
+        """Yield one task per study that has something left to do."""
+        for study in self._listing:
+            left = self._left(study)
+            if not left and (study.series or (study.study_id, "") in self._set_aside):
+                book.skip()
+                continue
+            unfit = self._unfit(study, left)
+            if unfit:
+                book.fail(study.study_id, "", *unfit)
+                continue
+            yield _Task(
+                study=study,
+                series=left,
+                preparation=self._preparation,
+                out=self._out,
+                root=self._root,
+            )
+
+    def _left(self, study: Study) -> tuple[Series, ...]:
+        """Which series no earlier run has finished or set aside."""
+        key, over = study.study_id, self._over
+        if (key, "") in self._set_aside:
+            return ()
+        return tuple(s for s in study.series if (key, s.series_id) not in over)
+
+    def _unfit(self, study: Study, left: tuple[Series, ...]) -> tuple[str, str] | None:
+        """Say, as reason and message, why a study cannot be worked on at all."""
+        if not left:
+            return "missing_file", "the study lists no series"
+        for series in left:
+            name = series.series_id
+            owner = self._owners.setdefault(name, self._owner_of(name) or study.study_id)
+            if owner != study.study_id:
+                return "duplicate_key", f"volume {name} already belongs to study {owner}"
+            if not name or len(name.encode()) > _MAX_ID_CHARS:
+                return "unreadable", f"a volume id has {len(name)} bytes, not 1 to {_MAX_ID_CHARS}"
+        return None
+
+
+class _Book:
+    """Counts and records outcomes."""
+
+    def __init__(
+        self,
+        writer: CohortWriter,
+        preparation: str,
+        total: int,
+        progress: Callable[[int, int], None] | None,
+    ) -> None:
+        self._writer = writer
+        self._preparation = preparation
+        self._total = total
+        self._progress = progress
+        self.done = 0
+        self.skipped = 0
+        self.failed: Counter[str] = Counter()
+        self._finished = 0
+
+    def skip(self) -> None:
+        """Count a study that an earlier run dealt with."""
+        self.skipped += 1
+        self._tick()
+
+    def fail(
+        self,
+        study_id: str,
+        volume_id: str,
+        reason: str,
+        message: str,
+        *,
+        counts_as_study: bool = True,
+    ) -> None:
+        """Set something aside."""
+        self.failed[reason] += 1
+        _log.warning("study %s set aside: %s: %s", study_id, reason, message)
+        self._writer.record_failure(
+            Failure(
+                study_id=study_id,
+                volume_id=volume_id,
+                preparation=self._preparation,
+                reason=reason,
+                message=message,
+            )
+        )
+        if counts_as_study and not volume_id:
+            self._tick()
+
+    def enter(self, outcome: engine.Done[_Task, _Answer] | engine.Lost[_Task]) -> None:
+        """Record what a worker did."""
+        study = outcome.task.study
+        if isinstance(outcome, engine.Lost):
+            message = f"the worker process died under this study (exit code {outcome.exit_code})"
+            self.fail(study.study_id, "", "worker_died", message)
+            return
+        answer = outcome.value
+        if answer.volumes:
+            self.done += 1
+            self._writer.record(study, self._preparation, answer.volumes)
+        for volume_id, reason, message in answer.failures:
+            self.fail(study.study_id, volume_id, reason, message)
+        self._tick()
+
+    def _tick(self) -> None:
+        """Tell how far we are."""
+        self._finished += 1
+        if self._progress is not None:
+            self._progress(self._finished, self._total)
+
+
+def prepare_study(task: _Task) -> _Answer:
+    """Prepare the series of one study; runs in a worker."""
+    from t3d.ct.guard import reason_of
+
+    expected = (
+        T3DError,
+        OSError,
+        EOFError,
+        ValueError,
+        ArithmeticError,
+        LookupError,
+        MemoryError,
+    )
+    volumes, failures = [], []
+    for series in task.series:
+        try:
+            volumes.append(_prepare_series(series, task))
+        except expected as error:
+            told = str(error) if isinstance(error, T3DError) else type(error).__name__
+            failures.append((series.series_id, reason_of(error), told))
+    return _Answer(tuple(volumes), tuple(failures))
+
+
+def _prepare_series(series: Series, task: _Task) -> VolumeRecord:
+    """Read, regrid and shelve one series with its masks."""
+    from t3d.ct.nifti import open_nifti
+    from t3d.ct.regrid import regrid, regrid_label
+
+    if len(series.files) != 1:
+        raise SourceError(
+            f"series {series.series_id} has {len(series.files)} files",
+            expected="one NIfTI file",
+            fix="prepare DICOM series through a DICOM source",
+        )
+    (path,) = series.files
+    preparation = task.preparation
+    with open_nifti(path, series.header) as file:
+        volume = regrid(file, preparation, check=True)
+        masks = {
+            name: regrid_label(series.masks[name], preparation, like=file)
+            for name in sorted(series.masks)
+        }
+    geometry = volume.world_from_voxel.tolist()
+    notes = {"world_from_voxel": compact(geometry), "steps": compact(volume.steps)}
+    key, name = series.series_id, preparation.name
+    of_masks = {
+        mask: write_file(mask_path(task.out, name, key, mask), pack(labels, notes))
+        for mask, labels in masks.items()
+    }
+    z, y, x = volume.voxels.shape
+    return VolumeRecord(
+        volume_id=key,
+        sha256=write_file(volume_path(task.out, name, key), pack(volume.voxels, notes)),
+        shape=(z, y, x),
+        world_from_voxel=tuple(tuple(row) for row in geometry),
+        steps=volume.steps,
+        masks=of_masks,
+        facts=series.facts,
+        source={"file": _shown(path, task.root), "fingerprint": fingerprint(path)},
+    )
+
+
+def _shown(path: Path, root: Path | None) -> str:
+    """Give a path relative to the source, so that a cohort names no machine."""
+    if root is not None and path.is_relative_to(root):
+        return path.relative_to(root).as_posix()
+    return path.name
+
+
+def fingerprint(path: Path) -> str:
+    """Hash a file's size and both its ends; a gzip file ends in the checksum of all its content.
+
+    A full hash would double the cost of preparing a volume.
+    """
+    size = path.stat().st_size
+    total = hashlib.sha256(str(size).encode())
+    with open(path, "rb") as file:
+        total.update(file.read(_FINGERPRINT_BYTES))
+        file.seek(max(0, size - _FINGERPRINT_BYTES))
+        total.update(file.read(_FINGERPRINT_BYTES))
+    return total.hexdigest()

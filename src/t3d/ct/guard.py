@@ -1,0 +1,139 @@
+"""Refusals of one file or grid, each with the reason code that cohorts count.
+
+T3DError
+|-- SourceError   <- RefusedFile   not readable as what it claims to be
+`-- GeometryError <- RefusedGrid   readable, but not a 3-D CT volume with a place in space
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from t3d.errors import GeometryError, SourceError, T3DError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+MIN_AXIS_VOX = 8  # our choice: thinner stacks cannot be regridded to anything useful
+SPACING_LIMITS_MM = (0.2, 10.0)  # datasets.md 11.4
+MAX_VOXELS = 2**29  # 512 x 512 x 2048; 1 GiB as int16
+# Darkest 1 % brighter than this: stored values not shifted to HU, or a window burnt in. A whole
+# chest would allow -200 (datasets.md 0), but a crop without air has fat as its darkest part.
+UNSHIFTED_P01_HU = -50.0
+RESCALED_TWICE_P999_HU = -500.0  # brightest 0.1 % darker than this: shifted twice
+
+
+class RefusedFile(SourceError):  # noqa: N818 - named by what happened, as its siblings are not
+    """A file that cannot be read as a volume."""
+
+    reason = "unreadable"
+
+    def __init__(
+        self, found: str, *, expected: str = "", fix: str = "", reason: str = "unreadable"
+    ) -> None:
+        super().__init__(found, expected=expected, fix=fix)
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _again, (RefusedFile, self.found, self.expected, self.fix, self.reason)
+
+
+class RefusedGrid(GeometryError):  # noqa: N818
+    """A readable file whose grid or values are not those of a CT volume."""
+
+    reason = "bad_affine"
+
+    def __init__(
+        self, found: str, *, expected: str = "", fix: str = "", reason: str = "bad_affine"
+    ) -> None:
+        super().__init__(found, expected=expected, fix=fix)
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _again, (RefusedGrid, self.found, self.expected, self.fix, self.reason)
+
+
+def _again(
+    kind: type[RefusedFile] | type[RefusedGrid], found: str, expected: str, fix: str, reason: str
+) -> T3DError:
+    """Make the refusal again in another process."""
+    return kind(found, expected=expected, fix=fix, reason=reason)
+
+
+def check_extent(
+    shape: tuple[int, int, int], spacing_mm: tuple[float, float, float], *, what: str
+) -> None:
+    """Refuse a grid that is too thin or whose spacing is not that of a CT.
+
+    Args:
+        shape: Voxels per axis.
+        spacing_mm: In the same order.
+        what: Names the volume in the message.
+
+    Raises:
+        RefusedGrid: `too_small` or `bad_affine`.
+    """
+    if min(shape) < MIN_AXIS_VOX:
+        raise RefusedGrid(
+            f"{what}: {' x '.join(map(str, shape))} voxels (z, y, x)",
+            expected=f"at least {MIN_AXIS_VOX} along each axis",
+            fix="leave this series out, or choose a reconstruction with more slices",
+            reason="too_small",
+        )
+    low, high = SPACING_LIMITS_MM
+    if not all(low - 1e-6 <= s <= high + 1e-6 for s in spacing_mm):
+        raise RefusedGrid(
+            f"{what}: spacing {' x '.join(f'{s:.4g}' for s in spacing_mm)} mm (z, y, x)",
+            expected=f"{low} to {high} mm along each axis",
+            fix="state the true spacing through a HeaderOverride",
+        )
+
+
+def check_values(sample_hu: NDArray[Any], *, what: str) -> None:
+    """Refuse values that cannot be a CT in HU.
+
+    Only the plain cases: one constant value, stored values never shifted to HU, values shifted
+    twice. Cropped scans without air around the body pass.
+
+    Args:
+        sample_hu: Any subsample of the volume in HU.
+        what: Names the volume in the message.
+
+    Raises:
+        RefusedGrid: `constant` or `hu_implausible`.
+
+    Source:
+        Our choice, after datasets.md section 0; the lower limit there refuses real crops.
+    """
+    import numpy as np
+
+    if sample_hu.size == 0 or sample_hu.min() == sample_hu.max():
+        raise RefusedGrid(
+            f"{what}: every voxel looked at has the same value",
+            expected="a CT",
+            fix="leave this file out; it may be an empty export",
+            reason="constant",
+        )
+    p01, p999 = np.percentile(sample_hu, (1.0, 99.9))
+    if p01 > UNSHIFTED_P01_HU or p999 < RESCALED_TWICE_P999_HU:
+        kind = "never shifted to HU" if p01 > UNSHIFTED_P01_HU else "shifted twice"
+        raise RefusedGrid(
+            f"{what}: 1st percentile {p01:.0f}, 99.9th {p999:.0f}: looks {kind}",
+            expected=f"p01 <= {UNSHIFTED_P01_HU:.0f} and p99.9 >= {RESCALED_TWICE_P999_HU:.0f} HU",
+            fix="state slope and intercept through a HeaderOverride",
+            reason="hu_implausible",
+        )
+
+
+def reason_of(error: BaseException) -> str:
+    """Give the reason code under which a cohort counts an error."""
+    told = getattr(error, "reason", None)
+    if isinstance(told, str) and isinstance(error, T3DError):
+        return told
+    if isinstance(error, FileNotFoundError):
+        return "missing_file"
+    if isinstance(error, GeometryError):
+        return "bad_affine"
+    if isinstance(error, MemoryError):
+        return "out_of_memory"
+    return "unreadable"

@@ -1,0 +1,345 @@
+"""NIfTI files in and out, streamed; nibabel reads the header, we check it before we trust it.
+
+Nothing is allocated from a number in a header before it was held against the file. gzip is
+recognised by its first bytes, not by the name. Axes are turned once, here: files are RAS
+(i, j, k), everything else in this package is LPS (z, y, x).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from t3d.ct import gzipped
+from t3d.ct.geometry import (
+    MAX_TILT_DEGREES,
+    Matrix,
+    Orientation,
+    check_matrix,
+    file_view,
+    letters,
+    nearest_axes,
+    oriented_matrix,
+    ras_from_ijk,
+    turn_upright,
+)
+from t3d.ct.guard import MAX_VOXELS, RefusedFile, RefusedGrid
+from t3d.ct.intensity import Rescale
+from t3d.ct.nifti_header import NiftiHeader, read_header
+from t3d.errors import GeometryError
+from t3d.types import HeaderOverride, Volume
+
+_PIECE_BYTES = 4 << 20  # measured: reading in 4 MB pieces is the fastest
+_MAX_DEFLATE_RATIO = 1100  # deflate cannot pack more than 1032 bytes into one
+_BOMB_BYTES = 256 << 20  # from here on a file must not unpack like a bomb
+_BOMB_RATIO = 200  # real CT: 1.7 to 4
+
+
+class NiftiFile:
+    """One open NIfTI file: a checked header and its slices in file order, read once."""
+
+    def __init__(self, stream: IO[bytes], header: NiftiHeader, *, name: str, tail: bytes) -> None:
+        self.header = header
+        self.name = name
+        self.world_from_file = header.world_from_file
+        self.shape_kji = header.shape_kji
+        self.rescale = header.rescale
+        orientation, tilt = nearest_axes(header.world_from_file)
+        self.orientation: Orientation = orientation
+        self.tilt_degrees = tilt
+        self._stream = stream
+        self._ahead = tail  # bytes after the header that were read with it
+
+    @property
+    def upright(self) -> bool:
+        """Whether the axes are the body's within half a degree."""
+        return self.tilt_degrees <= MAX_TILT_DEGREES
+
+    @property
+    def steps(self) -> tuple[str, ...]:
+        """What reading did, for `Volume.steps`."""
+        kind = self.header.dtype.newbyteorder("=").name
+        scale = self.rescale
+        told = f"read NIfTI {kind} {letters(self.orientation)}"
+        if (scale.slope, scale.intercept) != (1.0, 0.0):
+            told += f", slope {scale.slope:.6g} intercept {scale.intercept:.6g}"
+        return (told,)
+
+    def slabs(self, num_slices: int) -> Iterator[tuple[int, NDArray[Any]]]:
+        """Yield (first slice, slices) along the slowest axis until the end of the file.
+
+        The array is a reused buffer (S, J, I) in native byte order: use it before the next one.
+        The end of the stream is checked after the last slab.
+
+        Raises:
+            RefusedFile: The file ends early or is damaged.
+        """
+        depth, rows, columns = self.shape_kji
+        num_slices = max(1, min(num_slices, depth))
+        buffer = np.empty((num_slices, rows, columns), dtype=self.header.dtype)
+        flat = memoryview(cast(Any, buffer.reshape(-1).view(np.uint8)))
+        swapped = not self.header.dtype.isnative
+        native = np.empty(buffer.shape, self.header.dtype.newbyteorder("=")) if swapped else buffer
+        for first in range(0, depth, num_slices):
+            count = min(num_slices, depth - first)
+            self._fill(flat[: count * self.header.plane_bytes])
+            if swapped:
+                native[:count] = buffer[:count]
+            yield first, native[:count]
+        self._finish()
+
+    def _fill(self, target: memoryview) -> None:
+        """Read exactly as many bytes as the target holds."""
+        done = min(len(self._ahead), len(target))
+        target[:done] = self._ahead[:done]
+        self._ahead = self._ahead[done:]
+        while done < len(target):
+            with _reading(self.name):
+                got = cast(Any, self._stream).readinto(target[done : done + _PIECE_BYTES])
+            if not got:
+                raise RefusedFile(
+                    f"{self.name}: the file ends before its last voxel",
+                    expected=f"{self.header.total_bytes} bytes of voxels",
+                    fix="copy or download the file again",
+                )
+            done += got
+
+    def _finish(self) -> None:
+        """Read on to the end, so that a gzip checksum is really compared."""
+        piece = bytearray(1 << 16)
+        with _reading(self.name):
+            for _ in range(1 << 10):  # 64 MB of something else is not our business
+                if not cast(Any, self._stream).readinto(piece):
+                    break
+
+
+@contextmanager
+def _reading(name: str) -> Iterator[None]:
+    """Turn what a decompressor raises into a refusal."""
+    try:
+        yield
+    except gzipped.damage() as error:
+        raise RefusedFile(
+            f"{name}: the compressed stream is damaged ({type(error).__name__})",
+            expected="a complete gzip stream with the right checksum",
+            fix="copy or download the file again",
+        ) from error
+
+
+@contextmanager
+def open_nifti(path: str | Path, override: HeaderOverride | None = None) -> Iterator[NiftiFile]:
+    """Open a .nii or .nii.gz file, check its header, and stand before its first voxel.
+
+    Args:
+        path: The file.
+        override: What a table says where the header lies.
+
+    Raises:
+        RefusedFile: Missing, empty, cut off, damaged, or no NIfTI at all.
+        RefusedGrid: Not 3-D, not a density, or without a place in space.
+    """
+    path = Path(path)
+    name = volume_id_of(path)
+    if not path.is_file():
+        raise RefusedFile(
+            f"{name}: the file is missing",
+            expected="a .nii or .nii.gz file",
+            fix="check the folder, or leave the row out",
+            reason="missing_file",
+        )
+    stored = path.stat().st_size
+    with open(path, "rb") as raw:
+        packed = raw.read(2) == b"\x1f\x8b"
+        raw.seek(0)
+        with _unpacked(raw, packed) as stream:
+            with _reading(name):
+                start = stream.read(540)
+            header = read_header(start, name=name, override=override)
+            _check_size(header, stored, packed=packed, name=name)
+            tail = _skip_to_voxels(stream, start, header.offset_bytes, name)
+            yield NiftiFile(stream, header, name=name, tail=tail)
+
+
+@contextmanager
+def _unpacked(raw: IO[bytes], packed: bool) -> Iterator[IO[bytes]]:
+    """Give the decompressed stream of an open file."""
+    if not packed:
+        yield raw
+        return
+    with gzipped.open_packed(raw) as stream:
+        yield stream
+
+
+def _check_size(header: NiftiHeader, stored: int, *, packed: bool, name: str) -> None:
+    """Hold the promised size against the file before anything is allocated."""
+    need = header.offset_bytes + header.total_bytes
+    if np.prod(np.array(header.shape_kji, dtype=np.float64)) > MAX_VOXELS:
+        raise RefusedGrid(
+            f"{name}: the header promises {header.shape_kji} voxels",
+            expected=f"at most {MAX_VOXELS}",
+            fix="leave this file out",
+            reason="unreadable",
+        )
+    bomb = packed and need > _BOMB_BYTES and need > stored * _BOMB_RATIO
+    if need > (stored * _MAX_DEFLATE_RATIO if packed else stored) or bomb:
+        raise RefusedFile(
+            f"{name}: {stored} bytes on disk for {need} bytes of volume",
+            expected="a file as long as its header says",
+            fix="copy or download the file again",
+        )
+
+
+def _skip_to_voxels(stream: IO[bytes], start: bytes, offset: int, name: str) -> bytes:
+    """Move to the first voxel; give back what was already read of the voxels."""
+    if offset <= len(start):
+        return start[offset:]
+    with _reading(name):
+        left = offset - len(start)
+        while left > 0:
+            got = len(stream.read(min(left, _PIECE_BYTES)))
+            if not got:
+                raise EOFError
+            left -= got
+    return b""
+
+
+def volume_id_of(path: str | Path) -> str:
+    """Strip .nii.gz or .nii from a file name, and nothing else."""
+    name = Path(path).name
+    for suffix in (".nii.gz", ".nii"):
+        if name.endswith(suffix):
+            return name[: -len(suffix)]
+    return name
+
+
+def read(path: str | Path, override: HeaderOverride | None = None) -> Volume:
+    """Read a whole CT at its own grid.
+
+    Args:
+        path: A .nii or .nii.gz file.
+        override: What a table says where the header lies.
+
+    Returns:
+        int16 HU (rounded, clipped to int16), axes to Superior, Posterior, Left. Tilted or
+        oblique files are resampled to the body's axes, recorded in `steps`.
+
+    Raises:
+        RefusedFile: Missing, cut off or damaged.
+        RefusedGrid: Not a CT volume with a place in space.
+    """
+    with open_nifti(path, override) as file:
+        return read_open(file)
+
+
+def read_open(file: NiftiFile) -> Volume:
+    """Read the rest of an open file whole, as `read` does."""
+    voxels, matrix = _gather(file, np.dtype(np.int16))
+    steps = file.steps
+    if not file.upright:
+        voxels, matrix = turn_upright(voxels, matrix, order=1, outside=-1024, what=file.name)
+        steps += (f"turned upright from {file.tilt_degrees:.1f} degrees, linear",)
+    return Volume(volume_id=file.name, voxels=voxels, world_from_voxel=matrix, steps=steps)
+
+
+def read_label(path: str | Path) -> tuple[NDArray[np.uint8], Matrix]:
+    """Read a whole label map at its own grid.
+
+    Returns:
+        uint8 labels (Z, Y, X) to S, P, L, and world_from_voxel.
+
+    Raises:
+        RefusedGrid: Values that are no labels (fractions, below 0 or above 255).
+    """
+    with open_nifti(path) as file:
+        labels, matrix = _gather(file, np.dtype(np.uint8))
+        if not file.upright:
+            labels, matrix = turn_upright(labels, matrix, order=0, outside=0, what=file.name)
+    return labels, matrix
+
+
+def _gather(file: NiftiFile, dtype: np.dtype[Any]) -> tuple[NDArray[Any], Matrix]:
+    """Fill an array (Z, Y, X) slab by slab, straight into its place."""
+    shape = tuple(file.shape_kji[axis] for axis in file.orientation.axes)
+    voxels = np.empty(shape, dtype=dtype)
+    target = file_view(voxels, file.orientation)
+    per_slab = max(1, _PIECE_BYTES // file.header.plane_bytes)
+    for first, stored in file.slabs(per_slab):
+        values = as_labels(stored, file) if dtype == np.uint8 else file.rescale.int16(stored)
+        target[first : first + len(stored)] = values
+    return voxels, oriented_matrix(file.world_from_file, file.shape_kji, file.orientation)
+
+
+def as_labels(stored: NDArray[Any], file: NiftiFile) -> NDArray[np.uint8]:
+    """Check that stored values are labels; 0.99999 is taken for 1."""
+    plain = file.rescale == Rescale()
+    if stored.dtype == np.uint8 and plain:
+        return stored
+    values = stored.astype(np.float64) * file.rescale.slope + file.rescale.intercept
+    whole = np.rint(values)
+    if not np.abs(values - whole).max() <= 1e-3 or whole.min() < 0 or whole.max() > 255:
+        raise RefusedGrid(
+            f"{file.name}: values are no labels (fractions, below 0 or above 255)",
+            expected="whole numbers from 0 to 255",
+            fix="export the label map again with nearest neighbours",
+            reason="unreadable",
+        )
+    return whole.astype(np.uint8)
+
+
+def write(path: str | Path, voxels_zyx: NDArray[Any], world_from_voxel: Matrix) -> None:
+    """Write a CT or a label map; equal input gives equal bytes.
+
+    gzip level 1 with time 0 and no file name inside, where the name ends in .gz. The file is
+    written under a temporary name and renamed.
+
+    Args:
+        path: Ends in .nii or .nii.gz.
+        voxels_zyx: (Z, Y, X), int16 HU or uint8 labels.
+        world_from_voxel: (4, 4), (z, y, x, 1) to LPS mm.
+
+    Raises:
+        GeometryError: Another type or shape, or a matrix without a place in space.
+    """
+    if voxels_zyx.ndim != 3 or voxels_zyx.dtype not in (np.int16, np.uint8):
+        raise GeometryError(
+            f"cannot write an array of {voxels_zyx.dtype} with {voxels_zyx.ndim} axes",
+            expected="int16 HU or uint8 labels (Z, Y, X)",
+            fix="round and convert first",
+        )
+    path = Path(path)
+    matrix = np.asarray(world_from_voxel, dtype=np.float64)
+    check_matrix(matrix, what=volume_id_of(path))
+    content = (
+        _header_bytes(voxels_zyx, ras_from_ijk(matrix))
+        + np.ascontiguousarray(voxels_zyx, dtype=voxels_zyx.dtype.newbyteorder("<")).tobytes()
+    )
+    if path.name.endswith(".gz"):
+        content = gzipped.pack(content)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    temporary.write_bytes(content)
+    os.replace(temporary, path)
+
+
+def _header_bytes(voxels: NDArray[Any], affine_ras: Matrix) -> bytes:
+    """Make a NIfTI-1 header with sform, and a qform where the axes are square to each other."""
+    from nibabel.nifti1 import Nifti1Header
+
+    make: Any = Nifti1Header
+    header = make(endianness="<")
+    header.set_data_dtype(voxels.dtype)
+    header.set_data_shape(voxels.shape[::-1])
+    header.set_xyzt_units("mm")
+    header.set_sform(affine_ras, 1)
+    header.set_qform(affine_ras, 1, strip_shears=True)
+    if not np.allclose(header.get_qform(), affine_ras, atol=1e-3):
+        header["qform_code"] = 0
+    header.set_slope_inter(1.0, 0.0)
+    header["vox_offset"] = 352
+    header["magic"] = b"n+1"
+    return bytes(header.binaryblock) + b"\0\0\0\0"

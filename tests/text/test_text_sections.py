@@ -1,0 +1,121 @@
+"""A free report falls into findings and impression, and the impression survives a cut."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from t3d.errors import RecipeError
+from t3d.text.sections import fit_sections, join_sections, split_sections
+from t3d.text.sentences import split_sentences
+from t3d.types import Report
+
+
+@pytest.mark.parametrize(
+    ("text", "findings", "impression"),
+    [
+        ("FINDINGS: Heart normal. IMPRESSION: Normal.", "Heart normal.", "Normal."),
+        ("Findings:\nHeart normal.\n\nImpression:\nNormal.", "Heart normal.", "Normal."),
+        ("FINDINGS\nHeart normal.\nIMPRESSION\nNormal.", "Heart normal.", "Normal."),
+        ("**Findings:** Heart normal.\n**Impressions:** Normal.", "Heart normal.", "Normal."),
+        ("IMPRESSION: Normal.\nFINDINGS: Heart normal.", "Heart normal.", "Normal."),
+        ("CT CHEST\nFINDINGS: A.\nCONCLUSION: B.", "A.", "B."),
+        ("HISTORY: Cough. FINDINGS: A. IMPRESSION: B.", "A.", "B."),
+        ("FINDINGS: A.\nTECHNIQUE: Axial.\nIMPRESSION: B.", "A.", "B."),
+        ("EXAM: , CT.,FINDINGS:,  A.,IMPRESSION:,1.  B.", "A.", "1.  B."),
+        ("FINDINGS: A.\nIMPRESSION: B.\nIMPRESSION: C.", "A.", "B.\n\nC."),
+        ("FINDINGS: A.", "A.", ""),
+        ("IMPRESSION: B.", "", "B."),
+        ("Heart normal.", "Heart normal.", ""),
+        ("These findings: none.", "These findings: none.", ""),
+        ("", "", ""),
+        ("Befund: A.\nBeurteilung: B.", "A.", "B."),
+    ],
+)
+def test_a_report_is_split_at_its_headings(text: str, findings: str, impression: str) -> None:
+    report = split_sections(text)
+    assert (report.findings, report.impression) == (findings, impression)
+
+
+def test_the_language_is_kept() -> None:
+    assert split_sections("Befund: A.", language="de").language == "de"
+
+
+def test_joining_keeps_the_order_asked_for_and_skips_what_is_absent() -> None:
+    report = Report(findings="A", impression="B.")
+    assert join_sections(report, ("findings", "impression")) == "A\n\nB."
+    assert join_sections(report, ("impression", "findings")) == "B.\n\nA"
+    assert join_sections(Report(impression="B."), ("findings", "impression")) == "B."
+    assert len(split_sentences(join_sections(report))) == 2
+
+
+def test_an_unknown_section_is_refused() -> None:
+    with pytest.raises(RecipeError, match="technique"):
+        join_sections(Report(), ("technique",))
+
+
+def test_splitting_what_was_joined_under_headings_gives_the_report_back() -> None:
+    report = Report(findings="Heart normal. No effusion.", impression="Normal.")
+    text = f"FINDINGS: {report.findings}\nIMPRESSION: {report.impression}"
+    assert split_sections(text) == report
+
+
+@pytest.mark.real
+def test_most_real_reports_that_show_both_headings_give_both_sections(real_data: Path) -> None:
+    path = real_data / "reports" / "mtsamples_radiology.jsonl"
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    both = [r["text"] for r in rows if "FINDINGS:" in r["text"] and "IMPRESSION:" in r["text"]]
+    assert len(both) > 40
+    split = [split_sections(text) for text in both]
+    assert sum(bool(r.findings and r.impression) for r in split) >= 0.95 * len(both)
+    assert not any("IMPRESSION:" in r.findings for r in split)
+
+
+# ---- fitting to a budget ---------------------------------------------------------------------
+
+
+def test_the_impression_is_kept_before_the_findings() -> None:
+    fitted = fit_sections(["a", "b", "c"], ["x", "y"], (4, 4, 4, 3, 2), 10)
+    assert (fitted.findings, fitted.impression, fitted.truncated) == ((0,), (0, 1), True)
+
+
+def test_nothing_is_cut_where_everything_fits() -> None:
+    fitted = fit_sections(["a", "b"], ["x"], (4, 4, 2), 10)
+    assert (fitted.findings, fitted.impression, fitted.truncated) == ((0, 1), (0,), False)
+
+
+def test_findings_end_at_the_last_sentence_that_fits_and_do_not_skip_one() -> None:
+    assert fit_sections(["a", "b", "c"], [], (3, 9, 1), 6).findings == (0,)
+
+
+def test_an_impression_sentence_that_is_too_long_is_passed_over() -> None:
+    fitted = fit_sections(["a"], ["x", "y"], (2, 50, 3), 6)
+    assert (fitted.findings, fitted.impression, fitted.truncated) == ((0,), (1,), True)
+
+
+@given(st.lists(st.integers(0, 9), max_size=8), st.lists(st.integers(0, 9), max_size=8),
+       st.integers(0, 60))  # fmt: skip
+def test_what_is_kept_fits_and_the_impression_loses_only_what_cannot_fit_alone(
+    findings: list[int], impression: list[int], budget: int
+) -> None:
+    fitted = fit_sections(["s"] * len(findings), ["s"] * len(impression),
+                          [*findings, *impression], budget)  # fmt: skip
+    used = sum(findings[i] for i in fitted.findings) + sum(impression[i] for i in fitted.impression)
+    assert used <= budget
+    assert fitted.findings == tuple(range(len(fitted.findings)))
+    if sum(impression) <= budget:
+        assert len(fitted.impression) == len(impression)
+    complete = len(fitted.findings) == len(findings) and len(fitted.impression) == len(impression)
+    assert fitted.truncated != complete
+    if not complete and len(fitted.impression) == len(impression):
+        assert used + findings[len(fitted.findings)] > budget
+
+
+@pytest.mark.parametrize(("lengths", "budget"), [((1,), 5), ((1, 1), -1), ((1, -1), 5)])
+def test_wrong_lengths_or_budgets_are_refused(lengths: tuple[int, ...], budget: int) -> None:
+    with pytest.raises(RecipeError, match="lengths for 2 sentences"):
+        fit_sections(["a"], ["b"], lengths, budget)
