@@ -1,0 +1,3 @@
+"""Tables the judge reads: wording of prompts."""
+
+from __future__ import annotations

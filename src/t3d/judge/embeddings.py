@@ -1,0 +1,194 @@
+"""Embeddings of studies, reports and prompts, and what a model must give to be judged."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from t3d.errors import ProtocolError
+from t3d.judge.prompts import PromptSet
+from t3d.types import Report
+
+if TYPE_CHECKING:
+    from t3d.cohort.store import Cohort
+
+Rows = NDArray[np.float32]
+
+
+@runtime_checkable
+class JudgedModel(Protocol):
+    """What a task asks of a model; rows need not have unit length."""
+
+    def embed_studies(self, cohort: Cohort, study_ids: Sequence[str]) -> Rows:
+        """Embed studies: (N, D), row i is `study_ids[i]`."""
+        ...
+
+    def embed_text(self, texts: list[str]) -> Rows:
+        """Embed single sentences: (N, D)."""
+        ...
+
+    def embed_reports(self, reports: list[Report]) -> Rows:
+        """Embed whole reports: (N, D)."""
+        ...
+
+
+@runtime_checkable
+class ScoringModel(Protocol):
+    """A model that was told the findings: one score a study and finding."""
+
+    @property
+    def findings(self) -> tuple[str, ...]:
+        """Names of its columns."""
+        ...
+
+    def score_studies(self, cohort: Cohort, study_ids: Sequence[str]) -> NDArray[np.float64]:
+        """Score studies: (N, F), larger = more likely present."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Embeddings:
+    """Unit embeddings of the studies of one split, in the cohort's order."""
+
+    study_ids: tuple[str, ...]
+    patient_ids: tuple[str, ...]
+    image: Rows  # (N, D) unit length
+    text: Rows  # (N, D) unit length; NaN rows = study without a report
+    report_ids: tuple[int, ...]  # equal number = identical normalised report; -1 = none
+
+    @property
+    def has_report(self) -> NDArray[np.bool_]:
+        """(N,) True where the study has a report."""
+        return np.asarray(self.report_ids) >= 0
+
+
+def embed_split(model: JudgedModel, cohort: Cohort, split: str) -> Embeddings:
+    """Embed every study of a split and its report, once.
+
+    Args:
+        model: What is judged.
+        cohort: An open cohort.
+        split: "dev" or "test".
+
+    Returns:
+        The embeddings, unit length.
+
+    Raises:
+        ProtocolError: The split is empty, or an embedding is not finite or has length 0.
+    """
+    studies = cohort.studies(split)
+    if not studies:
+        raise ProtocolError(
+            f"split {split!r} has no studies",
+            expected="a split of the cohort",
+            fix="name another split, or prepare the cohort with one",
+        )
+    ids = tuple(study.study_id for study in studies)
+    reports = [cohort.report(study_id) for study_id in ids]
+    present = [i for i, report in enumerate(reports) if report is not None and _words(report)]
+    image = unit_rows(model.embed_studies(cohort, list(ids)), ids, what="image")
+    text = np.full_like(image, np.nan)
+    if present:
+        rows = model.embed_reports([r for i in present if (r := reports[i]) is not None])
+        text[present] = unit_rows(rows, [ids[i] for i in present], what="report")
+    return Embeddings(
+        study_ids=ids,
+        patient_ids=tuple(study.patient_id for study in studies),
+        image=image,
+        text=text,
+        report_ids=_report_ids(reports),
+    )
+
+
+def unit_rows(rows: NDArray[np.floating], names: Sequence[str], *, what: str) -> Rows:
+    """Bring rows to unit length.
+
+    Args:
+        rows: (N, D).
+        names: N names for the message if a row cannot be used.
+        what: What a row is, for the message.
+
+    Returns:
+        (N, D) float32.
+
+    Raises:
+        ProtocolError: The number of rows is not N, or a row is not finite or has length 0.
+    """
+    values = np.asarray(rows, dtype=np.float64)
+    if values.ndim != 2 or len(values) != len(names):
+        raise ProtocolError(
+            f"{what} embeddings of shape {values.shape} for {len(names)} rows",
+            expected=f"({len(names)}, D)",
+            fix="give one row for each, in the order asked",
+        )
+    length = np.linalg.norm(values, axis=1)
+    bad = np.flatnonzero(~np.isfinite(length) | (length == 0))
+    if len(bad):
+        raise ProtocolError(
+            f"{len(bad)} of {len(names)} {what} embeddings have no direction, "
+            f"the first: {names[bad[0]]}",
+            expected="finite rows of length above 0",
+            fix="find why the model gives none; it is never replaced by 0",
+        )
+    unit: Rows = (values / length[:, None]).astype(np.float32)
+    return unit
+
+
+def prototypes(model: JudgedModel, prompts: PromptSet) -> tuple[Rows, Rows]:
+    """Give each finding one positive and one negative direction.
+
+    Each prompt embedding is brought to unit length, they are averaged, and the mean is
+    brought to unit length again.
+
+    Args:
+        model: What is judged.
+        prompts: Sentences for F findings.
+
+    Returns:
+        Positive (F, D) and negative (F, D), unit length, in the order of `prompts.findings`.
+
+    Raises:
+        ProtocolError: An embedding or a mean is not finite or has length 0.
+    """
+    sides = (prompts.positive, prompts.negative)
+    texts = list(dict.fromkeys(t for side in sides for rows in side.values() for t in rows))
+    row_of = {text: i for i, text in enumerate(texts)}
+    # numbered, not quoted: sentences of a bank come from reports and stay out of messages
+    numbers = [f"number {i}" for i in range(len(texts))]
+    rows = unit_rows(model.embed_text(texts), numbers, what="prompt").astype(np.float64)
+    positive, negative = (
+        np.stack([rows[[row_of[t] for t in side[finding]]].mean(axis=0) for finding in side])
+        for side in sides
+    )
+    names = prompts.findings
+    return unit_rows(positive, names, what="positive"), unit_rows(negative, names, what="negative")
+
+
+def cosines(first: Rows, second: Rows, *, decimals: int) -> NDArray[np.float64]:
+    """Cosines of unit rows, rounded so that float32 noise cannot break ties.
+
+    Args:
+        first: (N, D) unit length.
+        second: (M, D) unit length.
+        decimals: Digits kept.
+
+    Returns:
+        (N, M) between -1 and 1.
+    """
+    return np.round(first.astype(np.float64) @ second.astype(np.float64).T, decimals)
+
+
+def _words(report: Report) -> str:
+    """The report's text in lower case with single spaces; "" = no text at all."""
+    return " ".join(f"{report.findings}\n{report.impression}".lower().split())
+
+
+def _report_ids(reports: Sequence[Report | None]) -> tuple[int, ...]:
+    """Number distinct normalised reports by first appearance; -1 = none."""
+    seen: dict[str, int] = {}
+    texts = ["" if report is None else _words(report) for report in reports]
+    return tuple(seen.setdefault(text, len(seen)) if text else -1 for text in texts)

@@ -1,0 +1,209 @@
+"""Prompt sets: what is asked of the text encoder for each finding, by name.
+
+`template` puts class names into sentences. `bank` takes sentences of the training reports
+that a rule on the text assigns to a finding, so it needs to know which sentence states what;
+no label of a study enters. Both are shown, named, wherever a score is shown: wording alone
+moves a score by more than most methods do.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from t3d.errors import ProtocolError
+from t3d.judge.data.templates import NEGATIVE, POSITIVE
+from t3d.text.findings import CT_RATE_18
+from t3d.text.sentences import split_sentences
+
+if TYPE_CHECKING:
+    from t3d.cohort.store import Cohort
+
+LabelSentence = Callable[[str], Mapping[str, int]]
+"""A rule on the text: sentence -> {finding: 1 stated present, 0 stated absent}."""
+
+_NUMBER = re.compile(r"\d+(?:[.,]\d+)?")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromptSet:
+    """Positive and negative sentences for each finding."""
+
+    name: str
+    source: str  # where the sentences come from
+    positive: Mapping[str, tuple[str, ...]]
+    negative: Mapping[str, tuple[str, ...]]
+    found: Mapping[str, Mapping[str, int]] = field(default_factory=dict)  # finding -> counts
+
+    def __post_init__(self) -> None:
+        for side in (self.positive, self.negative):
+            empty = [finding for finding, sentences in side.items() if not sentences]
+            if empty or side.keys() != self.positive.keys():
+                raise ProtocolError(
+                    f"prompt set {self.name!r}: no sentences on one side for "
+                    f"{', '.join(empty) or 'some findings'}",
+                    expected="at least one positive and one negative sentence a finding",
+                    fix="add sentences, or leave the finding out of both sides",
+                )
+
+    @property
+    def findings(self) -> tuple[str, ...]:
+        """Findings asked for, in order."""
+        return tuple(self.positive)
+
+    def to_json(self) -> dict[str, Any]:
+        """Give plain dicts and lists that `from_json` reads back to an equal set."""
+        return {
+            "name": self.name,
+            "source": self.source,
+            "positive": {k: list(v) for k, v in self.positive.items()},
+            "negative": {k: list(v) for k, v in self.negative.items()},
+            "found": {k: dict(v) for k, v in self.found.items()},
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> PromptSet:
+        """Read what `to_json` gave.
+
+        Raises:
+            ProtocolError: A field is missing, or a finding lacks sentences on one side.
+        """
+        try:
+            return cls(
+                name=data["name"],
+                source=data["source"],
+                positive={k: tuple(v) for k, v in data["positive"].items()},
+                negative={k: tuple(v) for k, v in data["negative"].items()},
+                found={k: dict(v) for k, v in data["found"].items()},
+            )
+        except KeyError as error:
+            raise ProtocolError(
+                f"prompt set without the field {error}",
+                expected="name, source, positive, negative, found",
+                fix="write it with PromptSet.to_json",
+            ) from error
+
+    def digest(self) -> str:
+        """Give the sha256 of the set as hexadecimal text."""
+        text = json.dumps(self.to_json(), sort_keys=True, ensure_ascii=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def templates(findings: Sequence[str] = CT_RATE_18) -> PromptSet:
+    """Make the prompt set `template`: three sentences and three denials around a class name.
+
+    Args:
+        findings: Class names.
+
+    Returns:
+        The set.
+    """
+    return PromptSet(
+        name="template",
+        source="class names in sentences (t3d.judge.data.templates), our wording",
+        positive={finding: _filled(POSITIVE, finding) for finding in findings},
+        negative={finding: _filled(NEGATIVE, finding) for finding in findings},
+    )
+
+
+def bank(
+    sentences: Iterable[str],
+    label_sentence: LabelSentence,
+    *,
+    findings: Sequence[str] = CT_RATE_18,
+    max_sentences: int = 16,
+    seed: int = 0,
+) -> PromptSet:
+    """Make the prompt set `bank` from sentences of training reports.
+
+    Sentences that differ only in case, spaces or numbers count once. Sentences that the rule
+    assigns to this finding alone come first, then those that say the same of several findings,
+    each in a seeded random order that does not depend on the order of `sentences`; those that
+    state one finding and deny another serve only where there is nothing else. A finding without
+    report-worded sentences on one side falls back to the templates there, and its counts say so.
+
+    Args:
+        sentences: Sentences of *training* reports, in any order, repeats allowed.
+        label_sentence: The rule on the text.
+        findings: Class names.
+        max_sentences: At most so many a finding and side.
+        seed: Of the choice.
+
+    Returns:
+        The set; `found[finding]` counts distinct sentences that state (`positive`) or deny
+        (`negative`) the finding, those of them that speak of it alone (`..._alone`), and
+        `fallback_positive`, `fallback_negative` (1 = template used).
+    """
+    stated = _assigned(sentences, label_sentence)
+    sides: tuple[dict[str, tuple[str, ...]], dict[str, tuple[str, ...]]] = ({}, {})
+    found: dict[str, dict[str, int]] = {}
+    for index, finding in enumerate(findings):
+        counts: dict[str, int] = {}
+        for value, key, wording in ((1, "positive", POSITIVE), (0, "negative", NEGATIVE)):
+            rows = [(text, labels) for text, labels in stated if labels.get(finding) == value]
+            alone = [text for text, labels in rows if len(labels) == 1]
+            shared = [text for text, labels in rows if len(labels) > 1 == len({*labels.values()})]
+            mixed = [text for text, labels in rows if len({*labels.values()}) > 1]
+            rng = np.random.default_rng((seed, index, value))
+            ordered = _shuffled(alone, rng) + _shuffled(shared, rng) or _shuffled(mixed, rng)
+            chosen = ordered[:max_sentences]
+            sides[1 - value][finding] = tuple(chosen) or _filled(wording, finding)
+            counts |= {key: len(rows), f"{key}_alone": len(alone)}
+            counts[f"fallback_{key}"] = int(not chosen)
+        found[finding] = counts
+    return PromptSet(
+        name="bank",
+        source=f"sentences of training reports by a rule on the text, at most {max_sentences} "
+        f"a side, seed {seed}",
+        positive=sides[0],
+        negative=sides[1],
+        found=found,
+    )
+
+
+def training_sentences(cohort: Cohort, *, split: str = "train") -> list[str]:
+    """Collect the sentences of a split's reports, FINDINGS before IMPRESSION.
+
+    Args:
+        cohort: An open cohort.
+        split: The split the model was trained on; never dev or test.
+
+    Returns:
+        Sentences in the order of studies, repeats kept.
+    """
+    out: list[str] = []
+    for study in cohort.studies(split):
+        report = cohort.report(study.study_id)
+        for text in (report.findings, report.impression) if report is not None else ():
+            out += [text[start:end] for start, end in split_sentences(text)]
+    return out
+
+
+def _filled(wording: Sequence[str], finding: str) -> tuple[str, ...]:
+    """Put a class name into every sentence."""
+    name = finding[:1].lower() + finding[1:]
+    return tuple(s.format(name=name, Name=finding[:1].upper() + finding[1:]) for s in wording)
+
+
+def _assigned(
+    sentences: Iterable[str], label_sentence: LabelSentence
+) -> list[tuple[str, Mapping[str, int]]]:
+    """Distinct sentences the rule says something about, ordered by their text."""
+    first: dict[str, str] = {}
+    for sentence in sentences:
+        text = " ".join(sentence.split())
+        key = _NUMBER.sub("#", text.lower())
+        first[key] = min(first.get(key, text), text)
+    labelled = ((first[key], label_sentence(first[key])) for key in sorted(first))
+    return [(text, labels) for text, labels in labelled if labels]
+
+
+def _shuffled(texts: Sequence[str], rng: np.random.Generator) -> list[str]:
+    """The texts in a random order."""
+    return [texts[i] for i in rng.permutation(len(texts))]

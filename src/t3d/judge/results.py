@@ -1,0 +1,234 @@
+"""Results on disk: `result.json` (a list of results) and `per_study.csv` (one row a study).
+
+JSON has no NaN: a number that is not there is `null` in the file and NaN in memory.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from t3d.errors import ProtocolError
+from t3d.judge.outcome import Outcome
+from t3d.types import Metric, Result
+
+RESULT_FILE = "result.json"
+TABLE_FILE = "per_study.csv"
+
+_NUMBERS = ("value", "low", "high", "chance", "floor", "ceiling")
+
+
+def write_results(folder: Path, outcomes: Sequence[Outcome]) -> tuple[Result, ...]:
+    """Write outcomes of one model side by side.
+
+    Args:
+        folder: Made if missing; its `result.json` and `per_study.csv` are replaced.
+        outcomes: Of the same split, in the order wanted in the file.
+
+    Returns:
+        The results, each with `per_study` set to the table.
+
+    Raises:
+        ProtocolError: Two outcomes have a column of the same name with other values.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / TABLE_FILE
+    _write_table(path, outcomes)
+    results = tuple(replace(outcome.result, per_study=path) for outcome in outcomes)
+    rows = [to_json(result) for result in results]
+    text = json.dumps(rows, indent=1, ensure_ascii=True, allow_nan=False)
+    (folder / RESULT_FILE).write_text(text + "\n", encoding="utf-8")
+    return results
+
+
+def read_results(folder: Path) -> tuple[Result, ...]:
+    """Read what `write_results` wrote.
+
+    Args:
+        folder: With `result.json`.
+
+    Returns:
+        The results, `per_study` set to the table beside the file.
+
+    Raises:
+        ProtocolError: The file is missing, or not of that form.
+    """
+    path = folder / RESULT_FILE
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, json.JSONDecodeError) as error:
+        raise ProtocolError(
+            f"{path.name} in folder {folder.name!r}: {type(error).__name__}",
+            expected="a JSON list of results",
+            fix="run `t3d evaluate` first, or name its folder",
+        ) from error
+    if not isinstance(rows, list):
+        raise ProtocolError(
+            f"{path.name} in folder {folder.name!r} holds a {type(rows).__name__}",
+            expected="a JSON list of results",
+            fix="write it with write_results",
+        )
+    return tuple(from_json(row, folder) for row in rows)
+
+
+def finish(outcome: Outcome, out: Path | None) -> Result:
+    """Write an outcome where a folder is given, and hand over its result.
+
+    Args:
+        outcome: Of a task.
+        out: Folder, or None.
+
+    Returns:
+        The result.
+    """
+    return outcome.result if out is None else write_results(out, [outcome])[0]
+
+
+def to_json(result: Result) -> dict[str, Any]:
+    """Give plain dicts and lists; `per_study` is a file name beside `result.json`."""
+    return {
+        "task": result.task,
+        "protocol": result.protocol,
+        "metrics": [_metric_to_json(metric) for metric in result.metrics],
+        "counts": dict(result.counts),
+        "excluded": dict(result.excluded),
+        "per_study": None if result.per_study is None else result.per_study.name,
+        "provenance": dict(result.provenance),
+    }
+
+
+def from_json(row: Mapping[str, Any], folder: Path) -> Result:
+    """Read what `to_json` gave.
+
+    Args:
+        row: One result.
+        folder: Where its table lies.
+
+    Returns:
+        The result.
+
+    Raises:
+        ProtocolError: A field is missing.
+    """
+    try:
+        name = row["per_study"]
+        return Result(
+            task=row["task"],
+            protocol=row["protocol"],
+            metrics=tuple(_metric_from_json(metric) for metric in row["metrics"]),
+            counts=dict(row["counts"]),
+            excluded=dict(row["excluded"]),
+            per_study=None if name is None else folder / name,
+            provenance=dict(row["provenance"]),
+        )
+    except KeyError as error:
+        raise ProtocolError(
+            f"a result without the field {error}",
+            expected="task, protocol, metrics, counts, excluded, per_study, provenance",
+            fix="write it with write_results",
+        ) from error
+
+
+def summary_value(metric: Metric) -> dict[str, float | int | None]:
+    """Give a metric as `summary.json` holds it: value, low, high, chance, n."""
+    return {
+        "value": _or_none(metric.value),
+        "low": _or_none(metric.low),
+        "high": _or_none(metric.high),
+        "chance": _or_none(metric.chance),
+        "n": metric.n,
+    }
+
+
+def summary_scores(result: Result) -> dict[str, dict[str, float | int | None]]:
+    """Give the AUROC of a classification as `summary.json` holds it.
+
+    Args:
+        result: Of the tasks zero_shot or supervised.
+
+    Returns:
+        "macro", "large", "small" and every finding -> value, low, high, chance, n.
+    """
+    prefix = "auroc:"
+    return {
+        metric.name.removeprefix(prefix): summary_value(metric)
+        for metric in result.metrics
+        if metric.name.startswith(prefix)
+    }
+
+
+def summary_retrieval(result: Result) -> dict[str, dict[str, float | int | None]]:
+    """Give R@K of a retrieval as `summary.json` holds it.
+
+    Args:
+        result: Of the task retrieval.
+
+    Returns:
+        "t2i_r@5", "t2i_r@5_strict", ... -> value, low, high, chance, n.
+    """
+    return {
+        metric.name: summary_value(metric)
+        for metric in result.metrics
+        if "_r@" in metric.name and not metric.name.startswith("permuted_")
+    }
+
+
+def read_table(path: Path) -> tuple[dict[str, str], ...]:
+    """Read `per_study.csv`: one mapping a study, values as written, "" = not stated."""
+    with path.open(encoding="utf-8", newline="") as file:
+        return tuple(csv.DictReader(file))
+
+
+def _write_table(path: Path, outcomes: Sequence[Outcome]) -> None:
+    """Join the tables of all outcomes by study."""
+    patients: dict[str, str] = {}
+    cells: dict[str, dict[str, str]] = {}
+    columns: list[str] = []
+    for outcome in outcomes:
+        table = outcome.table
+        patients |= zip(table.study_ids, table.patient_ids, strict=True)
+        for name, values in table.columns.items():
+            texts = [_text(float(value)) for value in values]
+            new = dict(zip(table.study_ids, texts, strict=True))
+            if cells.setdefault(name, new) != new:
+                raise ProtocolError(
+                    f"two outcomes with different values in column {name!r}",
+                    expected="one model and one split a folder",
+                    fix="write the outcomes of each model to a folder of its own",
+                )
+            columns += [] if name in columns else [name]
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["study_id", "patient_id", *columns])
+        for study in sorted(patients):
+            row = [cells[name].get(study, "") for name in columns]
+            writer.writerow([study, patients[study], *row])
+
+
+def _text(value: float) -> str:
+    """Shortest text that reads back to the same number; "" for NaN, no ".0"."""
+    if math.isnan(value):
+        return ""
+    return str(int(value)) if value.is_integer() else repr(value)
+
+
+def _metric_to_json(metric: Metric) -> dict[str, Any]:
+    """A metric as plain values."""
+    numbers = {name: _or_none(getattr(metric, name)) for name in _NUMBERS}
+    return {"name": metric.name, **numbers, "n": metric.n, "unit": metric.unit}
+
+
+def _metric_from_json(row: Mapping[str, Any]) -> Metric:
+    """A metric from plain values."""
+    numbers = {k: math.nan if row[k] is None else float(row[k]) for k in _NUMBERS}
+    return Metric(name=row["name"], n=int(row["n"]), unit=row["unit"], **numbers)
+
+
+def _or_none(value: float) -> float | None:
+    """None for a number that is not there."""
+    return value if math.isfinite(value) else None

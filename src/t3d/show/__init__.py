@@ -1,0 +1,1 @@
+"""Figures and static pages, all drawn from files: redrawing needs no training."""

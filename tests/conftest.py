@@ -1,0 +1,68 @@
+"""What every test shares: one thread, no network, real data only where it lies."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+from pathlib import Path
+
+# Before numpy or torch is imported by anybody: they read these once.
+for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS"):
+    os.environ.setdefault(_name, "1")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# The same examples on every run and no deadline: a slow machine is not a failure.
+settings.register_profile(
+    "t3d",
+    derandomize=True,
+    deadline=None,
+    database=None,
+    max_examples=50,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("t3d")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the place of the real test data, relative to the root of the repository."""
+    parser.addoption(
+        "--real-data",
+        default=str(Path("..") / "shared" / "data"),
+        help="folder with the real test data (INDEX.md, dicom/, nifti/, ...)",
+    )
+
+
+@pytest.fixture(scope="session")
+def real_data(request: pytest.FixtureRequest) -> Path:
+    """Folder with the real test data; the test is skipped where there is none."""
+    folder = (ROOT / str(request.config.getoption("--real-data"))).resolve()
+    if not (folder / "INDEX.md").is_file():
+        pytest.skip("no real test data here (option --real-data)")
+    return folder
+
+
+def needs_real_data(item: pytest.Item) -> bool:
+    """Say whether a test reads real data: by its marker or by its fixture."""
+    return item.get_closest_marker("real") is not None or "real_data" in getattr(
+        item, "fixturenames", ()
+    )
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Turn a skipped test on real data into a failure where CI is set: it would prove nothing."""
+    report = yield
+    if report.skipped and os.environ.get("CI") and needs_real_data(item):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        report.outcome = "failed"
+        report.longrepr = f"CI is set, so a test on real data may not be skipped ({reason})"
+    return report

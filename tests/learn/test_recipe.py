@@ -1,0 +1,91 @@
+"""Recipes: JSON, problems all at once, overrides, schedules, supervision."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from t3d.errors import RecipeError
+from t3d.learn.objectives.classify import Classify
+from t3d.learn.objectives.contrast import Contrast
+from t3d.learn.optim import schedule
+from t3d.learn.recipe import Recipe, Term, check, override
+from t3d.recipes import recipe
+
+
+def test_a_term_starts_late_and_ramps() -> None:
+    term = Term(objective=Contrast(), weight=0.5, start_step=2, ramp_steps=1)
+    assert [term.weight_at(step) for step in range(5)] == [0.0, 0.0, 0.25, 0.5, 0.5]
+
+
+def test_rate_warms_up_linearly_and_falls_as_a_cosine() -> None:
+    values = [schedule(step, 10, 0.2) for step in range(10)]
+    assert values[:3] == [0.5, 1.0, 1.0]
+    assert values[9] == pytest.approx(0.038, abs=5e-4)
+    assert values == sorted(values[:2]) + sorted(values[2:], reverse=True)
+
+
+def test_all_problems_of_a_recipe_are_told_at_once_with_the_nearest_name() -> None:
+    data = recipe("t3d_v3").to_json()
+    data["stages"][0]["optim"]["lrr"] = 1.0
+    data["precison"] = "fp32"
+    data["stages"][0]["terms"][1]["objective"]["kind"] = "tmb"
+    with pytest.raises(RecipeError) as caught:
+        Recipe.from_json(data)
+    text = str(caught.value)
+    assert "3 problems" in text
+    assert "optim.lrr: unknown field; nearest: 'lr'" in text
+    assert "precison: unknown field; nearest: 'precision'" in text
+    assert "unknown part 'tmb'; nearest: 'tma'" in text
+
+
+def test_a_view_no_stage_makes_is_refused() -> None:
+    made = recipe("clip")
+    stage = replace(made.stages[0], terms=(Term(objective=Contrast(views=("crops",))),))
+    with pytest.raises(RecipeError, match="needs view 'crops', the stage has"):
+        check(replace(made, stages=(stage,)))
+
+
+def test_overrides_reach_every_stage_or_one() -> None:
+    made = override(recipe("t3d_plus"), {"optim.lr": "1e-4", "stages.1.batch_size": "8"})
+    assert [stage.optim.lr for stage in made.stages] == [1e-4, 1e-4]
+    assert [stage.batch_size for stage in made.stages] == [32, 8]
+
+
+def test_an_override_of_a_wrong_type_is_refused() -> None:
+    with pytest.raises(RecipeError, match="expected float"):
+        override(recipe("clip"), {"optim.lr": "fast"})
+
+
+def test_supervision_is_the_most_that_any_term_uses() -> None:
+    made = recipe("clip")
+    stage = replace(
+        made.stages[0],
+        terms=(*made.stages[0].terms, Term(objective=Classify(view="whole"), weight=0.01)),
+    )
+    assert made.supervision == "reports"
+    assert replace(made, stages=(stage,)).supervision == "labels"
+
+
+def test_report_supervised_recipes_never_ask_for_labels() -> None:
+    for name in ("clip", "clip_crops", "t3d_v3", "t3d_v3_match", "t3d_plus"):
+        for stage in recipe(name).stages:
+            assert "labels" not in stage.needs.targets
+
+
+def test_a_recipe_in_somebody_elses_file_is_found(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "from dataclasses import replace\n"
+        "from t3d.recipes import recipe\n"
+        "def tiny(size):\n"
+        "    return replace(recipe('clip', size), name='tiny')\n"
+    )
+    assert recipe(f"{file}:tiny").name == "tiny"
+
+
+def test_an_unknown_recipe_names_the_nearest() -> None:
+    with pytest.raises(RecipeError, match="nearest: 't3d_v3'"):
+        recipe("t3d_v4")
