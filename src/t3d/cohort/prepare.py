@@ -90,7 +90,7 @@ def prepare(
         StoreError: The cohort is locked, damaged, or holds other content under the same names.
 
     Source:
-        Reason codes: datasets.md section 0.
+        Reason codes: our choice (docs/howto/prepare-your-folder.md).
     """
     began = time.monotonic()
     with CohortWriter(out) as writer:

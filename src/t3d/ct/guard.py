@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MIN_AXIS_VOX = 8  # our choice: thinner stacks cannot be regridded to anything useful
-SPACING_LIMITS_MM = (0.2, 10.0)  # datasets.md 11.4
+SPACING_LIMITS_MM = (0.2, 10.0)  # our choice
 MAX_VOXELS = 2**29  # 512 x 512 x 2048; 1 GiB as int16
 # Darkest 1 % brighter than this: stored values not shifted to HU, or a window burnt in. A whole
-# chest would allow -200 (datasets.md 0), but a crop without air has fat as its darkest part.
+# chest would allow -200, but a crop without air has fat as its darkest part.
 UNSHIFTED_P01_HU = -50.0
 RESCALED_TWICE_P999_HU = -500.0  # brightest 0.1 % darker than this: shifted twice
 
@@ -103,7 +103,7 @@ def check_values(sample_hu: NDArray[Any], *, what: str) -> None:
         RefusedGrid: `constant` or `hu_implausible`.
 
     Source:
-        Our choice, after datasets.md section 0; the lower limit there refuses real crops.
+        Our choice; a lower limit of -200 would refuse real crops without air.
     """
     import numpy as np
 

@@ -6,7 +6,7 @@ The matrices are banded (`weights.py`), so slices are read a few at a time, clip
 range, mixed along the slowest axis and finished plane by plane: memory holds a few slices and
 the output. Values are clipped before filtering, so that padding such as -8192 cannot bleed in.
 
-Source: preparation.md section 2 (our algorithm and measurements).
+Source: our algorithm (docs/concepts/space-and-units.md).
 """
 
 from __future__ import annotations

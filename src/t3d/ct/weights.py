@@ -4,7 +4,7 @@ Legend: n input voxels, m output voxels, r = n / m or t / s = input voxels per o
 Voxel centres sit at integers. Every chain of steps on one axis multiplies to one matrix, so a
 volume is filtered once, however many steps a paper took.
 
-Source: preparation.md section 2; checked against MONAI and against plain loops in the tests.
+Source: ours; checked against MONAI and against plain loops in the tests.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import multiprocessing
 import platform
 import subprocess
@@ -89,7 +90,8 @@ def demo(table: Table) -> Path:
     seconds["train_and_judge"] = time.perf_counter() - start
     summary = summarise(table, cohort, cells, seconds)
     path = table.out / "summary.json"
-    path.write_text(json.dumps(summary, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    text = json.dumps(_finite(summary), indent=1, allow_nan=False)
+    path.write_text(text + "\n", encoding="utf-8")
     return path
 
 
@@ -290,6 +292,15 @@ def _logistic(cohort_path: Path, out: Path, queue: Queue[Event | None]) -> CellR
 def _listen(queue: Queue[Event | None], tell: Callable[[Event], None]) -> None:
     while (event := queue.get()) is not None:
         tell(event)
+
+
+def _finite(value: Any) -> Any:
+    """Put null where a number is not there: JSON has no NaN."""
+    if isinstance(value, Mapping):
+        return {name: _finite(entry) for name, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _training(summary: Mapping[str, Any]) -> dict[str, Any]:

@@ -133,13 +133,13 @@ def _summary(
         "prompts": sorted(scored),
         "zero_shot": scored,
         "retrieval": summary_retrieval(found.result) if found else {},
-        "losses": dict(_losses(recipe, trained, log)),
+        "losses": dict(_losses(recipe, trained, cohort, log)),
         "gauges": gauges.read_gauges(trained, cohort),
     }
 
 
 def _losses(
-    recipe: Recipe, trained: Trained, log: list[dict[str, Any]]
+    recipe: Recipe, trained: Trained, cohort: Cohort, log: list[dict[str, Any]]
 ) -> Iterator[tuple[str, dict[str, float]]]:
     """Give each term's final loss beside what a model that knows nothing would have."""
     for number, stage in enumerate(recipe.stages):
@@ -149,5 +149,5 @@ def _losses(
             kind = term.objective.kind
             values = [line["terms"][kind] for line in last if kind in line["terms"]]
             if values:
-                chance = gauges.chance_loss(term.objective, trained, stage.batch_size)
+                chance = gauges.chance_loss(term.objective, trained, cohort, stage.batch_size)
                 yield kind, {"final": float(np.mean(values)), "chance": chance}

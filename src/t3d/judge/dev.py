@@ -10,10 +10,13 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from t3d.cohort.store import Cohort
+from t3d.errors import RecipeError
 from t3d.judge.classification import Scored, macro_auroc
 from t3d.judge.embeddings import cosines, embed_split
+from t3d.judge.gauges import read_meters
 from t3d.judge.protocols.plain import PLAIN
 from t3d.judge.truth import truth_of
+from t3d.learn.meters import LEAK_STOP, STOP
 from t3d.learn.recipe import Recipe
 from t3d.learn.trained import Trained
 from t3d.scores.retrieval import ranks
@@ -49,4 +52,17 @@ def _retrieval(trained: Trained, cohort: Cohort, split: str) -> dict[str, float]
         name: float(ranks(table, groups, groups).reciprocal().mean())
         for name, table in (("mrr_t2i", similarity), ("mrr_i2t", similarity.T))
     }
-    return {"select": sum(scores.values()) / 2, **scores}
+    return {"select": sum(scores.values()) / 2, **scores, **_metered(trained, cohort, split)}
+
+
+def _metered(trained: Trained, cohort: Cohort, split: str) -> dict[str, float]:
+    """Read TMA's meters where there is TMA; a leak above the limit ends the run."""
+    gauges = read_meters(trained, cohort, split=split)
+    if gauges.get("leak_verdict") == STOP:
+        raise RecipeError(
+            f"recipe '{trained.recipe.name}' leaks: {gauges['leak']:.2f} of the agreement between "
+            "views is read from the report alone",
+            expected=f"at most {LEAK_STOP}",
+            fix="keep text off one side of every compared pair (docs/concepts/tma.md)",
+        )
+    return {f"tma.{k}": float(v) for k, v in gauges.items() if isinstance(v, int | float)}

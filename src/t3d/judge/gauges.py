@@ -9,11 +9,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from t3d.cohort.store import Cohort
 from t3d.learn import meters
 from t3d.learn.corpus import read_corpus
+from t3d.learn.objectives.classify import Classify
 from t3d.learn.objectives.contrast import Contrast
 from t3d.learn.objectives.report_terms import LOSS_SCALE, ReportTerms
 from t3d.learn.objectives.sentence_match import SentenceMatch
@@ -22,7 +24,7 @@ from t3d.learn.parts import Objective
 from t3d.learn.texts import text_reader
 from t3d.learn.trained import Trained, open_grids
 from t3d.learn.views import Loader, whole
-from t3d.model.tensors import Batch, Encoded
+from t3d.model.tensors import Batch, Encoded, to_device
 from t3d.text.findings import CT_RATE_18
 
 DEV_BATCH = 64
@@ -32,9 +34,22 @@ FOCAL = tuple(name for name in CT_RATE_18 if name not in DIFFUSE)
 
 
 def read_gauges(trained: Trained, cohort: Cohort, *, split: str = "dev") -> dict[str, Any]:
-    """Read TMA's meters on a held-out split; {} for recipes without TMA."""
-    nets = [module for module in trained.objectives.values() if isinstance(module, TMANet)]
+    """Read TMA's meters and where its attention points; {} for recipes without TMA."""
+    nets = _nets(trained)
     if not nets or not cohort.studies(split):
+        return {}
+    pointing = read_pointing(trained, cohort, nets[0], split=split)
+    return read_meters(trained, cohort, split=split) | pointing
+
+
+def _nets(trained: Trained) -> list[TMANet]:
+    return [module for module in trained.objectives.values() if isinstance(module, TMANet)]
+
+
+def read_meters(trained: Trained, cohort: Cohort, *, split: str = "dev") -> dict[str, Any]:
+    """Read TMA's meters on a held-out split; {} for recipes without TMA or too few studies."""
+    nets = _nets(trained)
+    if not nets or len(cohort.studies(split)) <= meters.SHIFT:
         return {}
     readings = meters.measure(nets[0], _held_out(trained, cohort, split), tau=nets[0].config.tau)
     gauges: dict[str, Any] = {
@@ -53,10 +68,9 @@ def read_gauges(trained: Trained, cohort: Cohort, *, split: str = "dev") -> dict
             "effective_rank",
         )
     }
-    pointing = read_pointing(trained, cohort, nets[0], split=split)
     finite = {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in gauges.items()}
     verdicts = {f"{name}_verdict": verdict for name, verdict in readings.verdicts.items()}
-    return finite | verdicts | pointing
+    return finite | verdicts
 
 
 def read_pointing(
@@ -84,11 +98,12 @@ def read_pointing(
     }
 
 
-def chance_loss(objective: Objective, trained: Trained, batch_size: int) -> float:
+def chance_loss(objective: Objective, trained: Trained, cohort: Cohort, batch_size: int) -> float:
     """Give the loss of a model that knows nothing but prevalences; NaN where there is none.
 
     Contrast among N candidates: log N. TMA: log of its prototypes. Report terms: the entropy
-    of their prevalences, weighed and scaled as the loss is.
+    of their prevalences, weighed and scaled as the loss is. Classification: the entropy of the
+    training prevalences, mean over findings.
     """
     if isinstance(objective, Contrast):
         return math.log(batch_size * (1 + objective.queue))
@@ -99,10 +114,20 @@ def chance_loss(objective: Objective, trained: Trained, batch_size: int) -> floa
     if isinstance(objective, ReportTerms):
         table = trained.fitted.terms
         assert table is not None
-        p = np.clip(np.asarray(table.prevalence, dtype=np.float64), 1e-9, 1 - 1e-9)
-        entropy = -(p * np.log(p) + (1 - p) * np.log(1 - p))
+        entropy = _entropy(np.asarray(table.prevalence, dtype=np.float64))
         return float((entropy * np.asarray(table.weight)).sum() / LOSS_SCALE)
+    if isinstance(objective, Classify):
+        labels = read_corpus(cohort, "train", with_reports=False).labels
+        stated = np.ma.masked_less(labels, 0).mean(axis=0).filled(0.0)
+        return float(_entropy(np.asarray(stated, dtype=np.float64)).mean())
     return math.nan
+
+
+def _entropy(p: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Entropy of yes / no with prevalence p, in nats."""
+    inside = np.clip(p, 1e-12, 1 - 1e-12)
+    entropy: NDArray[np.float64] = -(inside * np.log(inside) + (1 - inside) * np.log(1 - inside))
+    return entropy
 
 
 @torch.no_grad()
@@ -123,7 +148,7 @@ def _held_out(trained: Trained, cohort: Cohort, split: str) -> Iterator[tuple[Ba
     needs = recipe.stages[number].needs
     for start in range(0, len(corpus), DEV_BATCH):
         rows = np.arange(start, min(start + DEV_BATCH, len(corpus)))
-        batch = loader.batch_of(rows, step=0)
+        batch = to_device(loader.batch_of(rows, step=0), trained.model.device)
         yield batch, trained.model(batch, needs.views, needs.texts)
 
 
@@ -167,6 +192,7 @@ def _look(
     reader = text_reader(trained.recipe, trained.fitted, trained.folder)
     texts = reader([((pair.sentence,), ()) for pair in pairs])
     batch = Batch(views={config.views: block}, texts={config.text: texts})
+    batch = to_device(batch, trained.model.device)
     encoded = trained.model(batch, (config.views,), (config.text,))
     tokens, _ = net.tokens(batch, encoded)
     sentences, _ = net.sentences(batch, encoded)
@@ -175,4 +201,4 @@ def _look(
     masks = np.stack([lesion == pair.code for lesion, pair in zip(lesions, pairs, strict=True)])
     size = encoded.images[config.views].grid.shape[-3:]
     places = meters.mask_on_places(torch.from_numpy(masks), (size[0], size[1], size[2]))
-    return net.attention(tokens[:, 0], sentences[:, 0]), places
+    return net.attention(tokens[:, 0], sentences[:, 0]).cpu(), places

@@ -1,4 +1,4 @@
-"""Which number format a processor is fast at."""
+"""Where a run computes, and which number format is fast there."""
 
 from __future__ import annotations
 
@@ -25,6 +25,11 @@ def resolve_precision(asked: str) -> str:
     conv = conv.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     x = torch.zeros(4, 32, 8, 8, 8).contiguous(memory_format=torch.channels_last_3d)
     return "bf16" if _seconds(conv, x, bf16=True) < _seconds(conv, x, bf16=False) else "fp32"
+
+
+def pick_device() -> torch.device:
+    """Take the GPU where there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def cpu_has_bf16() -> bool:

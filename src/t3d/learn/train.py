@@ -27,13 +27,13 @@ from t3d.learn.corpus import Corpus, read_corpus
 from t3d.learn.fitted import Fitted, fit
 from t3d.learn.optim import load_state_tensors, make_optimiser, set_rates, state_tensors
 from t3d.learn.parts import StepAware
-from t3d.learn.precision import resolve_precision
+from t3d.learn.precision import pick_device, resolve_precision
 from t3d.learn.recipe import Recipe, Stage
 from t3d.learn.texts import text_reader
 from t3d.learn.trained import Trained, open_grids
 from t3d.learn.views import Loader
 from t3d.model.encoders.hf_text import HFTextNet, ReportReader
-from t3d.model.tensors import Batch
+from t3d.model.tensors import Batch, to_device
 
 log = logging.getLogger(__name__)
 
@@ -124,6 +124,9 @@ class Run:
         self.fitted: Fitted = self._fitted()
         self.model = build_model(recipe, self.fitted, self.last)
         self.objectives = build_objectives(recipe, self.model, self.fitted)
+        self.device = pick_device()
+        self.model.to(self.device)
+        self.objectives.to(self.device)
         parts = self._sides().values()
         self.frozen = {p for part in parts for p in part.parameters() if not p.requires_grad}
         self.optimiser = make_optimiser(self._sides(), recipe.stages[0].optim)
@@ -226,7 +229,8 @@ class Run:
         self.optimiser.zero_grad(set_to_none=True)
         gauges: dict[str, float] = {"lr": rate}
         for part in range(stage.optim.accumulate):
-            batch = loader.batch(local * stage.optim.accumulate + part)
+            number = local * stage.optim.accumulate + part
+            batch = to_device(loader.batch(number), self.device)
             loss = self._loss(batch, stage, local, gauges)
             (loss / stage.optim.accumulate).backward()
         params = [p for group in self.optimiser.param_groups for p in group["params"]]
@@ -243,9 +247,9 @@ class Run:
     def _loss(self, batch: Batch, stage: Stage, local: int, gauges: dict[str, float]) -> Tensor:
         needs = stage.needs
         enabled = self.precision == "bf16"
-        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=enabled):
             encoded = self.model(batch, needs.views, needs.texts)
-        total = torch.zeros(())
+        total = torch.zeros((), device=self.device)
         for term in stage.terms:
             given = self.objectives[objective_name(term.objective)](batch, encoded)
             weight = term.weight_at(local)

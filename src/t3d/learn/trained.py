@@ -20,6 +20,7 @@ from t3d.learn.domain import DomainVerdict, judge
 from t3d.learn.fitted import Fitted
 from t3d.learn.grids import Grids, StemGrids, VoxelGrids, box_edges, stem_of, windowed
 from t3d.learn.objectives.classify import ClassifyModule
+from t3d.learn.precision import pick_device
 from t3d.learn.recipe import Recipe
 from t3d.learn.texts import text_reader
 from t3d.learn.views import whole
@@ -79,7 +80,7 @@ class Trained:
                 expected="a checkpoint written by this version of t3d",
                 fix="train again with this version, or install the one that wrote it",
             ) from error
-        module.eval()
+        module.eval().to(pick_device())
         return cls(recipe=recipe, fitted=fitted, model=model, objectives=objectives, folder=folder)
 
     @property
@@ -100,7 +101,7 @@ class Trained:
     def pool_studies(self, cohort: Cohort, study_ids: Sequence[str]) -> Vectors:
         """Give pooled image features before the head, (N, C)."""
         features = self._study_features(cohort, study_ids)
-        return np.concatenate([part.pooled[:, 0].float().numpy() for part in features])
+        return np.concatenate([part.pooled[:, 0].float().cpu().numpy() for part in features])
 
     def score_studies(self, cohort: Cohort, study_ids: Sequence[str]) -> NDArray[np.float64]:
         """Give the probabilities of a supervised recipe, (N, 18).
@@ -117,7 +118,7 @@ class Trained:
             )
         with torch.no_grad():
             scores = [
-                torch.sigmoid(heads[0].scores(part))[:, 0].double().numpy()
+                torch.sigmoid(heads[0].scores(part))[:, 0].double().cpu().numpy()
                 for part in self._study_features(cohort, study_ids)
             ]
         return np.concatenate(scores)
@@ -192,7 +193,7 @@ class Trained:
         block: TextBlock = reader(texts)
         embed = self.model.encode_text(block).embed
         assert embed is not None
-        return embed.float().numpy()
+        return embed.float().cpu().numpy()
 
     @torch.no_grad()
     def _study_features(self, cohort: Cohort, study_ids: Sequence[str]) -> list[ImageFeatures]:
@@ -232,4 +233,4 @@ def open_grids(recipe: Recipe, cohort: Cohort, fitted: Fitted) -> Grids:
 
 def _embed(features: ImageFeatures) -> Vectors:
     assert features.embed is not None, "the recipe has no image head"
-    return features.embed[:, 0].float().numpy()
+    return features.embed[:, 0].float().cpu().numpy()

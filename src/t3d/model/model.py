@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import replace
 
+import torch
 from torch import nn
 
 from t3d.model.tensors import (
@@ -14,6 +15,7 @@ from t3d.model.tensors import (
     TextBlock,
     TextFeatures,
     ViewBlock,
+    to_device,
 )
 
 
@@ -37,8 +39,14 @@ class Model(nn.Module):
         self.text = text
         self.text_head = text_head
 
+    @property
+    def device(self) -> torch.device:
+        """Where its parameters lie."""
+        return next(self.parameters()).device
+
     def encode_image(self, block: ViewBlock | ImageFeatures) -> ImageFeatures:
         """Encode views; frozen features pass through. `embed` is set where there is a head."""
+        block = to_device(block, self.device)
         features = block if isinstance(block, ImageFeatures) else self.image(block)
         assert isinstance(features, ImageFeatures)
         if self.image_head is None:
@@ -48,7 +56,7 @@ class Model(nn.Module):
     def encode_text(self, block: TextBlock) -> TextFeatures:
         """Encode texts; `embed` is set where there is a head."""
         assert self.text is not None
-        features = self.text(block)
+        features = self.text(to_device(block, self.device))
         assert isinstance(features, TextFeatures)
         if self.text_head is None:
             return features

@@ -6,8 +6,10 @@ Legend: B studies, V views, W windows, C features, D shared space, L tokens, N t
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from typing import TypeVar, cast
 
+import torch
 from torch import Tensor
 
 from t3d.types import Zyx
@@ -76,3 +78,19 @@ class Encoded:
     images: Mapping[str, ImageFeatures]
     texts: Mapping[str, TextFeatures] = field(default_factory=dict)
     teacher: Encoded | None = None  # the EMA copy's view of the same batch
+
+
+T = TypeVar("T")
+
+
+def to_device(value: T, device: torch.device) -> T:
+    """Move every tensor of a batch, a block or features; other fields stay as they are."""
+    if isinstance(value, Tensor):
+        return cast("T", value.to(device, non_blocking=True))
+    if isinstance(value, Mapping):
+        moved = {name: to_device(entry, device) for name, entry in value.items()}
+        return cast("T", moved)
+    if is_dataclass(value) and not isinstance(value, type):
+        changed = {f.name: to_device(getattr(value, f.name), device) for f in fields(value)}
+        return replace(value, **changed)
+    return value

@@ -46,6 +46,12 @@ COLUMNS = (
 
 ORGANS = ("right lung", "left lung", "heart", "aorta", "airway", "liver", "spleen", "vertebrae")
 
+TERMS = {
+    "licence": "CC0-1.0: drawn by rule, no patient stands behind it",
+    "citation": "t3d synthetic chest CT",
+    "synthetic": True,
+}
+
 README = """# Synthetic chest CT
 
 Every image, report and label in this folder was made by a program (`synthetic: true`). No
@@ -154,6 +160,7 @@ def write_folder(
             progress(done, len(jobs))
     _gather(out, jobs)
     (out / "README.md").write_text(README, encoding="ascii")
+    (out / "terms.json").write_text(json.dumps(TERMS, indent=1) + "\n", encoding="ascii")
     _write_whole(out / "phantom.json", json.dumps(request, indent=1, sort_keys=True) + "\n")
     shutil.rmtree(out / ".parts")
 

@@ -40,7 +40,7 @@ def ngrams(sentence: str) -> tuple[str, ...]:
         Words joined by blanks, each run once.
 
     Source:
-        `demo-recipe.md` 7. Check: "No effusion." -> ("effusion", "no", "no effusion").
+        docs/concepts/recipes.md. Check: "No effusion." -> ("effusion", "no", "no effusion").
     """
     row = words(sentence)
     runs = {
@@ -101,7 +101,7 @@ class NGramVocabulary:
             RecipeError: `min_reports` is below 1.
 
         Source:
-            `demo-recipe.md` 7: 8 of 3,000 reports.
+            docs/concepts/recipes.md: 8 of 3,000 reports.
         """
         if min_reports < 1:
             raise RecipeError(

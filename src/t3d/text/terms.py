@@ -19,7 +19,7 @@ from t3d.errors import CheckpointError, RecipeError
 from t3d.text.ngrams import ngrams, report_frequency
 
 REFERENCE_REPORTS = 3000
-"""Size of the corpus for which the settings below were measured (`demo-recipe.md` 7)."""
+"""Size of the corpus for which the settings below were measured (docs/concepts/recipes.md)."""
 
 MIN_REPORTS, MAX_REPORTS = 20, 2600
 """A term occurs in at least and at most so many of 3,000 reports, FINDINGS or IMPRESSION."""
@@ -51,7 +51,7 @@ def frequency_bounds(num_reports: int) -> tuple[int, float]:
         Reports a term needs (the same share as 20 of 3,000, at least 2) and the largest share.
 
     Source:
-        `demo-recipe.md` 7. Check: 3,000 -> (20, 0.8667); 300 -> (2, 0.8667).
+        docs/concepts/recipes.md. Check: 3,000 -> (20, 0.8667); 300 -> (2, 0.8667).
     """
     scaled = round(MIN_REPORTS * num_reports / REFERENCE_REPORTS)
     return max(2, scaled), MAX_REPORTS / REFERENCE_REPORTS
@@ -105,7 +105,7 @@ class TermTable:
             RecipeError: The two lists differ in length, or no term meets the bounds.
 
         Source:
-            `demo-recipe.md` 7.
+            docs/concepts/recipes.md.
         """
         num = len(findings_sentences)
         if num == 0 or num != len(impression_sentences) or not 0 < max_share <= 1:
@@ -207,7 +207,7 @@ def predictability_weight(
         (G,) weights; all 1 where the sections share nothing.
 
     Source:
-        `demo-recipe.md` 7 "How"; T is on the side of the findings (our reading). R1, R2 =
+        docs/concepts/recipes.md; T is on the side of the findings (our reading). R1, R2 =
         250, 120 for 3,000 reports, in proportion for fewer. Check: one n-gram in each section,
         always together, and two terms, of which one is that n-gram and the other is
         uncorrelated with it -> weights 2 and 0.
