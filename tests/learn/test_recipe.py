@@ -49,9 +49,9 @@ def test_a_view_no_stage_makes_is_refused() -> None:
 
 
 def test_overrides_reach_every_stage_or_one() -> None:
-    made = override(recipe("t3d_plus"), {"optim.lr": "1e-4", "stages.1.batch_size": "8"})
-    assert [stage.optim.lr for stage in made.stages] == [1e-4, 1e-4]
-    assert [stage.batch_size for stage in made.stages] == [32, 8]
+    made = override(recipe("t3d_plus"), {"optim.lr": "1e-4", "stages.2.batch_size": "8"})
+    assert [stage.optim.lr for stage in made.stages] == [1e-4, 1e-4, 1e-4]
+    assert [stage.batch_size for stage in made.stages] == [64, 32, 8]
 
 
 def test_an_override_of_a_wrong_type_is_refused() -> None:

@@ -108,7 +108,7 @@ def test_shuffled_reports_keep_images_and_move_texts(small_cohort: Cohort) -> No
 
 
 def test_terms_are_those_of_the_own_report(small_cohort: Cohort) -> None:
-    made = loader(small_cohort, short("t3d_plus", 10))
+    made = loader(small_cohort, short("t3d_plus", 10), stage=1)
     batch = made.batch(0)
     table = fit(made.recipe, small_cohort, made.corpus).terms
     assert table is not None

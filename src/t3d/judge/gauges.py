@@ -19,6 +19,7 @@ from t3d.learn.objectives.classify import Classify
 from t3d.learn.objectives.contrast import Contrast
 from t3d.learn.objectives.report_terms import LOSS_SCALE, ReportTerms
 from t3d.learn.objectives.sentence_match import SentenceMatch
+from t3d.learn.objectives.text_warmup import TextWarmup
 from t3d.learn.objectives.tma import TMA, TMANet
 from t3d.learn.parts import Objective
 from t3d.learn.texts import text_reader
@@ -107,7 +108,7 @@ def chance_loss(objective: Objective, trained: Trained, cohort: Cohort, batch_si
     """
     if isinstance(objective, Contrast):
         return math.log(batch_size * (1 + objective.queue))
-    if isinstance(objective, SentenceMatch):
+    if isinstance(objective, SentenceMatch | TextWarmup):
         return math.log(batch_size)
     if isinstance(objective, TMA):
         return math.log(objective.prototypes)

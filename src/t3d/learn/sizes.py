@@ -16,12 +16,13 @@ from t3d.model.heads import LinearHead, MlpHead, NormHead
 from t3d.types import Preparation, Zyx
 
 STEPS: dict[str, dict[str, int]] = {
-    "clip": {"demo": 240, "phantom": 600, "paper": 8000},
-    "clip_crops": {"demo": 300, "phantom": 300, "paper": 8000},
-    "t3d_v3": {"demo": 200, "phantom": 300, "paper": 8000},
-    "t3d_v3_match": {"demo": 160, "phantom": 300, "paper": 8000},
-    "t3d_plus/terms": {"demo": 1000, "phantom": 600, "paper": 8000},
-    "t3d_plus/align": {"demo": 200, "phantom": 300, "paper": 4000},
+    "clip": {"demo": 210, "phantom": 600, "paper": 8000},
+    "clip_crops": {"demo": 270, "phantom": 300, "paper": 8000},
+    "t3d_v3": {"demo": 195, "phantom": 300, "paper": 8000},
+    "t3d_v3_match": {"demo": 170, "phantom": 300, "paper": 8000},
+    "t3d_plus/warm": {"demo": 200, "phantom": 200, "paper": 500},
+    "t3d_plus/terms": {"demo": 800, "phantom": 600, "paper": 8000},
+    "t3d_plus/align": {"demo": 300, "phantom": 300, "paper": 4000},
     "supervised": {"demo": 700, "phantom": 600, "paper": 8000},
 }
 """Optimiser steps. At demo size they are set so that recipes cost equal core-seconds."""
@@ -85,7 +86,7 @@ SIZES: dict[str, Size] = {
         crop=Zyx(z=12, y=12, x=12),
         min_body=0.0,
         augment=Augment(gain=0.1, offset=0.1),
-        optim=Optim(lr=3e-3, warmup=0.15),
+        optim=Optim(lr=6e-3, warmup=0.15),
         batch_size=64,
         prototypes=32,
         windows_hu=StatStem().windows_hu,
