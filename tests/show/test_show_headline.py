@@ -85,3 +85,10 @@ def test_findings_at_chance_and_missed_bounds_are_named(tmp_path: Path) -> None:
 
 def test_nothing_measured_is_said_in_one_sentence(tmp_path: Path) -> None:
     assert said(tmp_path, {}).lead == "No recipe has a measured zero-shot score yet."
+
+
+def test_a_paired_difference_decides_where_it_is_known() -> None:
+    first, second = metric(0.6, 0.8), metric(0.5, 0.7)
+    assert compare(first, second, metric(0.01, 0.19)) == "better"
+    assert compare(first, second, metric(-0.01, 0.19)) == "same"
+    assert compare(second, first, metric(-0.19, -0.01)) == "worse"

@@ -49,9 +49,11 @@ LOGISTIC = "logistic"
 PAIRS = (
     ("t3d_v3", "clip"),
     ("t3d_plus", "clip"),
+    ("clip_crops", "clip"),
+    ("t3d_v3_match", "clip"),
     ("t3d_v3", "clip_crops"),
-    ("t3d_v3", "clip_crops_equal_steps"),
-    ("t3d_v3_match", "clip_crops"),
+    ("t3d_v3_match", "t3d_v3"),
+    ("t3d_v3_equal_steps", "clip_crops_equal_steps"),
 )
 
 
@@ -175,9 +177,10 @@ def summarise(
         for name, cell in cells.items()
         if cell.supervision == "reports" and name not in shuffled
     }
-    if "clip_crops_equal_steps" in shown:  # its partner is t3d_v3 itself, at its own steps
-        shown["t3d_v3_equal_steps"] = shown["t3d_v3"]
     labels = {name: cells[name].summary["zero_shot"]["labels"] for name in ("supervised", LOGISTIC)}
+    if "clip_crops_equal_steps" in cells:  # its partner is t3d_v3 itself, at its own steps
+        cells = {**cells, "t3d_v3_equal_steps": cells["t3d_v3"]}
+        shown["t3d_v3_equal_steps"] = shown["t3d_v3"]
     counts = {split: len(cohort.studies(split)) for split in ("train", "dev", "test")}
     summary: dict[str, Any] = {
         "commit": commit(),

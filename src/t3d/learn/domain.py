@@ -70,7 +70,8 @@ def features(volume: Volume) -> NDArray[np.float32]:
 def extent_mm(volume: Volume) -> NDArray[np.float32]:
     """Give a volume's size in mm, (z, y, x)."""
     spacing = np.linalg.norm(volume.world_from_voxel[:3, :3], axis=0)
-    return (spacing * volume.voxels.shape).astype(np.float32)
+    size: NDArray[np.float32] = (spacing * volume.voxels.shape).astype(np.float32)
+    return size
 
 
 def fit_rule(cohort: Cohort, preparation: str, volume_ids: Sequence[str]) -> DomainRule:

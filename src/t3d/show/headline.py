@@ -49,8 +49,9 @@ def headline(demo: DemoRecord, verdicts: Sequence[Verdict]) -> Headline:
     if best is None:
         lead = "No recipe has a measured zero-shot score yet."
         return Headline(lead=lead, facts=(), lost=tuple(_failed(verdicts)))
-    lost = [*_no_gain(demo), *_weak_spots(best), *_failed(verdicts)]
-    return Headline(lead=_lead(best, demo), facts=tuple(_facts(best, demo)), lost=tuple(lost))
+    lost = [*_duel_sentences(demo, ("worse", "same")), *_weak_spots(best), *_failed(verdicts)]
+    facts = [*_facts(best, demo), *_duel_sentences(demo, ("better",))]
+    return Headline(lead=_lead(best, demo), facts=tuple(facts), lost=tuple(lost))
 
 
 def best_recipe(demo: DemoRecord) -> RecipeRecord | None:
@@ -66,17 +67,22 @@ def best_recipe(demo: DemoRecord) -> RecipeRecord | None:
     return max(known, key=lambda r: r.score("bank", "macro").value, default=None)
 
 
-def compare(challenger: Metric, baseline: Metric) -> str:
-    """Compare two metrics by their intervals.
+def compare(challenger: Metric, baseline: Metric, difference: Metric | None = None) -> str:
+    """Compare two metrics by their paired difference, or else by their intervals.
 
     Args:
         challenger: The one that should be better.
         baseline: The one it is held against.
+        difference: Challenger minus baseline on the same draws of patients, if it is known.
 
     Returns:
-        "better" or "worse" where the intervals do not touch, else "same"; "" where either has
-        no interval. Both are of the same patients, so this is stricter than a paired test.
+        "better" or "worse" where the difference's interval excludes 0, or, without a
+        difference, where the intervals do not touch; else "same"; "" without intervals.
     """
+    if difference is not None and has_interval(difference):
+        if difference.low > 0:
+            return "better"
+        return "worse" if difference.high < 0 else "same"
     if not (has_interval(challenger) and has_interval(baseline)):
         return ""
     if challenger.low > baseline.high:
@@ -131,26 +137,40 @@ def _recall_fact(best: RecipeRecord) -> str:
     )
 
 
-def _no_gain(demo: DemoRecord) -> list[str]:
-    """Recipes that did not beat what they should beat."""
+def _duel_sentences(demo: DemoRecord, verdicts: Sequence[str]) -> list[str]:
+    """What the duels with one of these verdicts found."""
     sentences = []
     for name, other in _duels(demo):
         first, second = demo.recipe(name), demo.recipe(other)
         if first is None or second is None:
             continue
-        for label, a, b in (
-            ("bank AUROC", first.score("bank", "macro"), second.score("bank", "macro")),
-            ("report-to-image R@10", first.found("t2i_r@10"), second.found("t2i_r@10")),
+        paired = demo.differences.get(f"{name} - {other}", {})
+        for label, key, a, b in (
+            (
+                "bank AUROC",
+                "bank_macro",
+                first.score("bank", "macro"),
+                second.score("bank", "macro"),
+            ),
+            ("report-to-image R@10", "t2i_r@10", first.found("t2i_r@10"), second.found("t2i_r@10")),
         ):
-            verdict = compare(a, b)
-            numbers = f"{label} {with_interval(a)} against {with_interval(b)}"
-            if verdict == "worse":
-                sentences.append(f"{name} loses to {other}: {numbers}.")
-            elif verdict == "same":
-                sentences.append(
-                    f"{name} shows no clear gain over {other}: {numbers}, the intervals overlap."
-                )
+            verdict = compare(a, b, paired.get(key))
+            if verdict in verdicts:
+                numbers = f"{label} {with_interval(a)} against {with_interval(b)}"
+                sentences.append(_duel(verdict, name, other, numbers, paired.get(key)))
     return sentences
+
+
+def _duel(verdict: str, name: str, other: str, numbers: str, difference: Metric | None) -> str:
+    """One duel in words."""
+    if difference is not None:
+        numbers += f"; paired difference {with_interval(difference, 3)}"
+    if verdict == "better":
+        return f"{name} gains over {other}: {numbers}."
+    if verdict == "worse":
+        return f"{name} loses to {other}: {numbers}."
+    reason = "the intervals overlap" if difference is None else "which includes 0"
+    return f"{name} shows no clear gain over {other}: {numbers}, {reason}."
 
 
 def _duels(demo: DemoRecord) -> list[tuple[str, str]]:

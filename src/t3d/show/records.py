@@ -57,6 +57,7 @@ class DemoRecord:
     supervised: Mapping[str, Metric]
     logistic: Mapping[str, Metric]
     shuffled: Mapping[str, Mapping[str, Metric]]  # prompt set -> name -> M
+    differences: Mapping[str, Mapping[str, Metric]] = field(default_factory=dict)  # "a - b" -> M
     runs: Mapping[str, RecipeRecord]  # "supervised", "shuffled": how they were trained
 
     def recipe(self, name: str) -> RecipeRecord | None:
@@ -99,6 +100,7 @@ def read_demo(root: Path) -> DemoRecord:
         supervised=_metrics(raw.get("supervised")),
         logistic=_metrics(raw.get("logistic")),
         shuffled={k: _metrics(v) for k, v in _mapping(raw.get("shuffled")).items()},
+        differences={k: _metrics(v) for k, v in _mapping(raw.get("differences")).items()},
         runs={
             name: _recipe(name, _mapping(raw[f"{name}_run"]))
             for name in ("supervised", "shuffled")

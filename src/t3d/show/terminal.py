@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable, Sequence
 from types import TracebackType
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -19,6 +20,7 @@ from rich.progress import (
 from rich.progress import Progress as Bars
 from rich.table import Table
 
+PLAIN_WIDTH = 120  # columns of a table written to a file
 PLAIN_EVERY_S = 10.0  # a line at most this often where there is no terminal
 
 
@@ -67,7 +69,8 @@ class Board:
             self._said[name] = now
             spent = now - self._begun[name]
             rate = f"{done / spent:.1f}/s" if spent > 1.0 and done else ""
-            self.console.print(f"{name:16} {done}/{total} {spent:6.0f} s  {rate} {note}".rstrip())
+            line = f"{name:16} {done}/{total} {spent:6.0f} s  {rate} {note}".rstrip()
+            self.console.print(line, soft_wrap=True, markup=False, highlight=False)
 
 
 class Progress:
@@ -96,15 +99,18 @@ class Progress:
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Print a table; the first column is left-aligned, the others are figures."""
-    made = Table(title=title, title_justify="left", header_style="bold")
+    made = Table(title=title, title_justify="left", header_style="bold", box=SIMPLE_HEAD)
     for number, column in enumerate(columns):
-        made.add_column(column, justify="left" if number == 0 else "right", no_wrap=number > 0)
+        first = number == 0
+        made.add_column(column, justify="left" if first else "right", no_wrap=first)
     for row in rows:
         made.add_row(*row)
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=PLAIN_WIDTH)
     console.print(made)
 
 
 def say(text: str) -> None:
     """Print one line."""
-    Console().print(text, markup=False, highlight=False)
+    Console().print(text, markup=False, highlight=False, soft_wrap=True)
