@@ -43,8 +43,9 @@ bench: .venv/.t3d-dev ## every script in benchmarks/
 docs: .venv/.t3d-docs ## the documentation: docs/_build/html/index.html
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
 
-readme: .venv/.t3d-base ## the README's results table from docs/results/demo_summary.json
+readme: .venv/.t3d-base ## the README's table and picture from docs/results/demo_summary.json
 	$(BIN)/python tools/readme_table.py
+	$(BIN)/python tools/readme_picture.py
 
 clean: ## all that make has made, .venv included
 	rm -rf .venv build dist demo docs/_build docs/_generated src/*.egg-info

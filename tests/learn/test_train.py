@@ -12,10 +12,11 @@ import pytest
 import torch
 
 from t3d.cohort.store import Cohort
-from t3d.errors import CheckpointError, RecipeError
+from t3d.errors import CheckpointError, RecipeError, StoreError
 from t3d.learn import checkpoint
 from t3d.learn.train import Plan, evaluation_steps, train
 from t3d.learn.trained import Trained
+from t3d.recipes import recipe as recipe_of
 
 from .conftest import short
 
@@ -139,3 +140,12 @@ def test_a_gradient_that_is_not_finite_stops_the_run_and_keeps_what_was_saved(
             plan=replace(QUIET, num_evaluations=6),
         )
     assert checkpoint.list_steps(tmp_path)
+
+
+def test_a_cohort_on_another_grid_is_refused_and_both_are_named(
+    small_cohort: Cohort, tmp_path: Path
+) -> None:
+    recipe = recipe_of("clip", "phantom")
+    with pytest.raises(StoreError, match="holds only demo") as caught:
+        train(recipe, small_cohort, tmp_path, plan=QUIET)
+    assert "name='phantom'" in str(caught.value)

@@ -19,7 +19,7 @@ STEPS: dict[str, dict[str, int]] = {
     "clip": {"demo": 210, "phantom": 600, "paper": 8000},
     "clip_crops": {"demo": 270, "phantom": 300, "paper": 8000},
     "t3d_v3": {"demo": 195, "phantom": 300, "paper": 8000},
-    "t3d_v3_match": {"demo": 170, "phantom": 300, "paper": 8000},
+    "t3d_v3_match": {"demo": 106, "phantom": 300, "paper": 8000},
     "t3d_plus/warm": {"demo": 200, "phantom": 200, "paper": 500},
     "t3d_plus/terms": {"demo": 800, "phantom": 600, "paper": 8000},
     "t3d_plus/align": {"demo": 300, "phantom": 300, "paper": 4000},

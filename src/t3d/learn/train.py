@@ -30,7 +30,7 @@ from t3d.learn.parts import StepAware
 from t3d.learn.precision import pick_device, resolve_precision
 from t3d.learn.recipe import Recipe, Stage
 from t3d.learn.texts import text_reader
-from t3d.learn.trained import Trained, open_grids
+from t3d.learn.trained import Trained, check_preparation, open_grids
 from t3d.learn.views import Loader
 from t3d.model.encoders.hf_text import HFTextNet, ReportReader
 from t3d.model.tensors import Batch, to_device
@@ -141,6 +141,7 @@ class Run:
 
     def _fitted(self) -> Fitted:
         if self.last is None:
+            check_preparation(self.recipe.preparation, self.cohort)
             return fit(self.recipe, self.cohort, self.corpus)
         checkpoint.verify(self.last)
         return checkpoint.load_fitted(self.last)

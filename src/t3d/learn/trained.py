@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from t3d.cohort.store import Cohort
-from t3d.errors import CheckpointError
+from t3d.errors import CheckpointError, StoreError
 from t3d.learn import checkpoint
 from t3d.learn.build import build_model, build_objectives
 from t3d.learn.corpus import sentences_of
@@ -224,11 +224,34 @@ class Trained:
 
 
 def open_grids(recipe: Recipe, cohort: Cohort, fitted: Fitted) -> Grids:
-    """Open what the recipe's image encoder eats."""
+    """Open what the recipe's image encoder eats.
+
+    Raises:
+        StoreError: The cohort does not hold the recipe's preparation, or another one of its name.
+    """
+    check_preparation(recipe.preparation, cohort)
     if isinstance(recipe.image, StatStem):
         assert fitted.maps is not None
         return StemGrids(cohort, recipe.image, recipe.preparation.name, fitted.maps)
     return VoxelGrids(cohort, recipe)
+
+
+def check_preparation(wanted: Preparation, cohort: Cohort) -> None:
+    """Refuse a cohort whose grid is not the one a model eats; both are named.
+
+    Raises:
+        StoreError: The preparation is missing or has other settings.
+    """
+    held = cohort.preparations.get(wanted.name)
+    if held == wanted:
+        return
+    known = ", ".join(cohort.preparations) or "none"
+    found = f"only {known}" if held is None else f"another '{wanted.name}': {held}"
+    raise StoreError(
+        f"the cohort {cohort.path.name} holds {found}",
+        expected=f"the model's preparation: {wanted}",
+        fix=f"t3d prepare SOURCE {cohort.path.name} --preparation {wanted.name}",
+    )
 
 
 def _embed(features: ImageFeatures) -> Vectors:

@@ -81,7 +81,7 @@ def read_demo(root: Path) -> DemoRecord:
     """Read `summary.json` of a demo folder.
 
     Args:
-        root: The folder `t3d bench demo --out` wrote.
+        root: The folder `t3d bench demo --out` wrote, or its summary kept under another name.
 
     Returns:
         The record; whatever the file lacks is NaN or empty.
@@ -89,7 +89,8 @@ def read_demo(root: Path) -> DemoRecord:
     Raises:
         SourceError: There is no `summary.json`, or it is not a JSON object.
     """
-    raw = _object(root / "summary.json", fix="run `t3d bench demo` first, or name its folder")
+    path = root if root.suffix == ".json" else root / "summary.json"
+    raw = _object(path, fix="run `t3d bench demo` first, or name its folder")
     recipes = _mapping(raw.get("recipes"))
     return DemoRecord(
         commit=_text(raw.get("commit")),
