@@ -111,7 +111,7 @@ def table_of(summary: Mapping[str, Any]) -> str:
     ]
     stages = summary.get("seconds", {}).items()
     wall_s = sum(value for name, value in stages if not name.startswith("cell:"))  # side by side
-    if wall_s:
+    if wall_s and not summary.get("resumed"):  # a resumed run's time is not that of the whole
         about.append(f"{wall_s / 60:.1f} min")
     note = "AUROC over findings and recall, with 95 % intervals over patients"
     return "\n".join([*lines, "", f"{note} ({'; '.join(about)})."])

@@ -186,6 +186,7 @@ def summarise(
         "commit": commit(),
         "machine": machine(),
         "seconds": {**seconds, **{f"cell:{n}": sum(c.seconds.values()) for n, c in cells.items()}},
+        "resumed": sorted(name for name, cell in cells.items() if cell.resumed),
         "cohort": {"digest": cohort.digest, "preset": DEMO.digest, **counts},
         "recipes": dict(sorted(shown.items(), key=lambda pair: _place(pair[0]))),
         **labels,

@@ -22,6 +22,7 @@ from t3d.judge.prompts import PromptSet, bank, templates, training_sentences
 from t3d.judge.protocols.plain import PLAIN
 from t3d.judge.results import summary_retrieval, summary_scores, write_results
 from t3d.judge.tasks import retrieval, supervised, zero_shot
+from t3d.learn import checkpoint
 from t3d.learn.recipe import Recipe
 from t3d.learn.train import Plan, Report, train
 from t3d.learn.trained import Trained
@@ -40,7 +41,8 @@ class CellResult:
     supervision: str
     summary: Mapping[str, Any]  # its entry in summary.json, but for the ceiling share
     outcomes: Mapping[str, Outcome]  # by prompt set; "labels" where labels were seen; "retrieval"
-    seconds: Mapping[str, float]
+    seconds: Mapping[str, float]  # wall time of this call
+    resumed: bool = False  # its training had begun in an earlier call
 
     @property
     def macro(self) -> dict[str, float]:
@@ -77,6 +79,7 @@ def run_cell(
     torch.set_num_threads(1)
     start = time.perf_counter()
     run = out / "runs" / recipe.name
+    resumed = bool(checkpoint.list_steps(run))
     score = dev_score(recipe, cohort)
     train(recipe, cohort, run, dev=score, plan=Plan(), progress=progress)
     trained_at = time.perf_counter()
@@ -92,6 +95,7 @@ def run_cell(
         summary=_summary(recipe, run, trained, cohort, outcomes),
         outcomes=outcomes,
         seconds={"train": trained_at - start, "judge": time.perf_counter() - trained_at},
+        resumed=resumed,
     )
 
 
