@@ -66,6 +66,8 @@ def test_a_second_call_trains_nothing_anew(made: tuple[Path, list[Event]]) -> No
     demo(Table(out=out, workers=2, sizes=SIZES, step_share=0.01))
     assert weights == {path: path.stat().st_mtime_ns for path in weights}
     after = summary(out)
+    assert before["resumed"] == []
+    assert after["resumed"] == ["clip", "supervised", "t3d_plus", "t3d_v3"]
     for name, recipe in before["recipes"].items():
         assert after["recipes"][name]["zero_shot"] == recipe["zero_shot"], name
 
