@@ -167,6 +167,7 @@ def summary() -> dict[str, object]:
     cell = {
         "supervision": "reports",
         "steps": 240,
+        "core_seconds": 165.7,
         "zero_shot": {"bank": scores, "template": {"macro": metric(0.62)}},
         "retrieval": {"t2i_r@10": metric(0.5, chance=0.0333)},
         "ceiling_share": metric(0.25),
@@ -210,9 +211,10 @@ def test_the_table_has_a_row_per_recipe_baseline_and_chance(
         "supervised",
         "chance",
     ]
-    assert rows[2][3].strip() == ".700 [.680, .720]"
+    assert rows[2][3].strip() == "166"
+    assert rows[2][4].strip() == ".700 [.680, .720]"
     assert rows[3][1].strip() == "shuffled reports"
-    assert rows[-1][7].strip() == ".033"
+    assert rows[-1][8].strip() == ".033"
     assert "6.0 min" in text
     assert "old" not in text
     assert text.endswith("after\n")

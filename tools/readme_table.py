@@ -24,6 +24,7 @@ HEAD = (
     "recipe",
     "sees",
     "steps",
+    "core-s",
     "`bank` macro",
     "large",
     "small",
@@ -51,6 +52,11 @@ def chance(metric: Mapping[str, Any] | None) -> str:
     return re.sub(r"^0\.", ".", f"{metric['chance']:.3f}")
 
 
+def whole(value: float | None) -> str:
+    """Give a number without decimals; "-" where there is none."""
+    return "-" if value is None else f"{value:.0f}"
+
+
 def recipe_row(name: str, cell: Mapping[str, Any]) -> tuple[str, ...]:
     """Give the row of one recipe."""
     zero_shot = cell.get("zero_shot", {})
@@ -59,6 +65,7 @@ def recipe_row(name: str, cell: Mapping[str, Any]) -> tuple[str, ...]:
         f"`{name}`",
         str(cell.get("supervision", "-")),
         str(cell.get("steps", "-")),
+        whole(cell.get("core_seconds")),
         figure(bank.get("macro")),
         figure(bank.get("large")),
         figure(bank.get("small")),
@@ -71,7 +78,7 @@ def recipe_row(name: str, cell: Mapping[str, Any]) -> tuple[str, ...]:
 def baseline_row(name: str, sees: str, scores: Mapping[str, Any]) -> tuple[str, ...]:
     """Give the row of a baseline that has scores but neither prompts nor retrieval."""
     three = tuple(figure(scores.get(key)) for key in ("macro", "large", "small"))
-    return (name, sees, "-", *three, "-", "-", "-")
+    return (name, sees, "-", "-", *three, "-", "-", "-")
 
 
 def chance_row(recipes: Mapping[str, Any]) -> tuple[str, ...]:
@@ -81,7 +88,7 @@ def chance_row(recipes: Mapping[str, Any]) -> tuple[str, ...]:
     template = first.get("zero_shot", {}).get("template", {})
     three = tuple(chance(bank.get(key)) for key in ("macro", "large", "small"))
     retrieval = chance(first.get("retrieval", {}).get("t2i_r@10"))
-    return ("chance", "-", "-", *three, chance(template.get("macro")), retrieval, "-")
+    return ("chance", "-", "-", "-", *three, chance(template.get("macro")), retrieval, "-")
 
 
 def rows_of(summary: Mapping[str, Any]) -> list[tuple[str, ...]]:
@@ -113,7 +120,10 @@ def table_of(summary: Mapping[str, Any]) -> str:
     wall_s = sum(value for name, value in stages if not name.startswith("cell:"))  # side by side
     if wall_s and not summary.get("resumed"):  # a resumed run's time is not that of the whole
         about.append(f"{wall_s / 60:.1f} min")
-    note = "AUROC over findings and recall, with 95 % intervals over patients"
+    note = (
+        "AUROC over findings and recall, with 95 % intervals over patients; core-s = processor "
+        "seconds of training; share of the way = from `clip` to `supervised`"
+    )
     return "\n".join([*lines, "", f"{note} ({'; '.join(about)})."])
 
 
