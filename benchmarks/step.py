@@ -55,19 +55,9 @@ from t3d.recipes import recipe
 Row = dict[str, object]
 Step = Callable[[], object]
 
-CASES: dict[str, tuple[str, int]] = {
-    "clip": ("clip", 0),
-    "clip_crops": ("clip_crops", 0),
-    "t3d_v3": ("t3d_v3", 0),
-    "t3d_v3_match": ("t3d_v3_match", 0),
-    "t3d_plus/terms": ("t3d_plus", 0),
-    "t3d_plus/align": ("t3d_plus", 1),
-    "supervised": ("supervised", 0),
-}
-"""Row -> recipe and number of its stage."""
-
+NAMES = ("clip", "clip_crops", "t3d_v3", "t3d_v3_match", "t3d_plus", "supervised")
 PLAIN = "plain CLIP"
-WARM_UP = 4  # rounds; the queue of `t3d_plus/align` is full after three
+WARM_UP = 4  # rounds; the queue of `t3d_plus/contrast` is full after three
 STUDIES = {"demo": 72, "phantom": 40}  # a batch is at most 64 and 32
 PRESETS = {"demo": DEMO, "phantom": STANDARD}
 
@@ -124,6 +114,16 @@ def memory_mb(field: str = "VmHWM") -> float:
     """
     status = Path("/proc/self/status").read_text("ascii").splitlines()
     return next(int(line.split()[1]) for line in status if line.startswith(field)) / 1024
+
+
+def cases(size: str) -> dict[str, tuple[Recipe, int]]:
+    """Every stage: label -> recipe and number; a stage is named by its first objective."""
+    found = {}
+    for made in (recipe(name, size) for name in NAMES):
+        for number, stage in enumerate(made.stages):
+            kind = f"/{stage.terms[0].objective.kind}" if len(made.stages) > 1 else ""
+            found[made.name + kind] = (made, number)
+    return found
 
 
 # ---- steps ---------------------------------------------------------------------------------
@@ -207,8 +207,7 @@ class Ours:
 
 def our_step(label: str, size: str, cohort: Cohort, out: Path) -> Ours:
     """A stage's step as `train` takes it, in the middle of the stage, so every term counts."""
-    name, number = CASES[label]
-    made = recipe(name, size)
+    made, number = cases(size)[label]
     run = Run(made, cohort, out, dev=None, plan=Plan(tensorboard=False), progress=None)
     stage = made.stages[number]
     open_stage(run, stage)
@@ -260,7 +259,8 @@ def take_turns(steps: Mapping[str, Step], rounds: int) -> dict[str, tuple[float,
 def time_rows(size: str, cohort: Cohort, folder: Path, rounds: int) -> list[Row]:
     """Step times of every stage beside the plain step with as many studies."""
     ours = {
-        label: our_step(label, size, cohort, folder / label.replace("/", "-")) for label in CASES
+        label: our_step(label, size, cohort, folder / label.replace("/", "-"))
+        for label in cases(size)
     }
     batches = sorted({entry.batch_size for entry in ours.values()})
     plain = {f"{PLAIN}, {n} studies": plain_step(size, cohort, n) for n in batches}
@@ -282,7 +282,7 @@ def time_rows(size: str, cohort: Cohort, folder: Path, rounds: int) -> list[Row]
 
 def memory_rows(size: str, cohort: Cohort, folder: Path) -> list[Row]:
     """Peak memory of each stage in a process of its own, beside the plain step's."""
-    sizes = {label: batch_size_of(label, size, cohort) for label in CASES}
+    sizes = {label: batch_size_of(label, size, cohort) for label in cases(size)}
     plain = {n: alone(f"{PLAIN}/{n}", size, cohort, folder) for n in sorted(set(sizes.values()))}
     rows = [
         row(f"peak memory, {PLAIN}, {n} studies", told["peak"], "MB", note=above(told))
@@ -302,8 +302,8 @@ def above(told: Mapping[str, float]) -> str:
 
 def batch_size_of(label: str, size: str, cohort: Cohort) -> int:
     """Studies of a stage's batch on this cohort."""
-    name, number = CASES[label]
-    return min(recipe(name, size).stages[number].batch_size, len(cohort.studies("train")))
+    made, number = cases(size)[label]
+    return min(made.stages[number].batch_size, len(cohort.studies("train")))
 
 
 def alone(label: str, size: str, cohort: Cohort, folder: Path) -> dict[str, float]:

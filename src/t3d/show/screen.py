@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from matplotlib.figure import Figure
+from matplotlib.offsetbox import AnchoredOffsetbox, TextArea, VPacker
 
 from t3d.show.figures import CONTOUR, INK, LUNG, SOFT, Tile, axial, coronal, depth_of, draw, encode
 from t3d.show.wording import number
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
 
     from t3d.show.figures import Slice
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 MAX_FINDINGS = 12  # a taller picture is not looked at; the scores are in the table beside it
 COLUMNS = 4  # two findings a row, each in two windows
 TILE_INCHES = 2.1
+PARAGRAPH = "\n\n"
 NOTE = "Research software: these scores are not a diagnosis and not for clinical use."
 
 
@@ -75,27 +78,59 @@ def _text(volume: Volume, total: int, drawn: int, domain: str) -> str:
     """What stands beside the overview."""
     left_out = f"{total - drawn} more findings are not drawn." if total > drawn else ""
     parts = (f"Scan {volume.volume_id}", f"Domain: {domain}", left_out, NOTE)
-    return "\n\n".join(textwrap.fill(part, 44) for part in parts if part)
+    return PARAGRAPH.join(textwrap.fill(part, 44) for part in parts if part)
 
 
 def _words(axes: Axes, text: str) -> None:
-    """Write text over two empty places."""
-    axes.text(0.05, 0.95, text, transform=axes.transAxes, color=INK, fontsize=9, va="top")
+    """Write paragraphs over two empty places; that of a foreign scan stands out."""
+    lines: list[Artist] = []
+    for part in text.split(PARAGRAPH):
+        foreign = part.casefold().startswith("domain: out of domain")
+        style = {"color": CONTOUR if foreign else INK, "weight": "bold" if foreign else "normal"}
+        lines.append(TextArea(part, textprops={"fontsize": 9, **style}))
+    packed = VPacker(children=lines, pad=0, sep=8)
+    axes.add_artist(
+        AnchoredOffsetbox(
+            "upper left",
+            child=packed,
+            frameon=False,
+            bbox_to_anchor=(0.05, 0.97),
+            bbox_transform=axes.transAxes,
+            pad=0,
+            borderpad=0,
+        )
+    )
 
 
 def _depth_lines(
     axes: Axes, front: Slice, volume: Volume, findings: Sequence[tuple[str, float, float]]
 ) -> None:
-    """Mark where the supporting slices lie; the head is on top."""
+    """Mark where the supporting slices lie, one line a depth; the head is on top."""
     rows, columns = front.hu.shape
     height, width = rows * front.pixel_mm[0], columns * front.pixel_mm[1]
     top_mm = depth_of(volume, rows - 0.5)
-    for k, (_, _, z_mm) in enumerate(findings):
+    numbers: dict[float, list[int]] = {}
+    for k, (_, _, z_mm) in enumerate(findings, start=1):
         if math.isfinite(z_mm):
             y = min(max(top_mm - z_mm, 0.0), height)
-            axes.plot([0, width], [y, y], color=CONTOUR, linewidth=0.7)
-            x = width * (0.12 + 0.06 * (k % MAX_FINDINGS))
-            axes.text(x, y, str(k + 1), color=CONTOUR, fontsize=7, va="bottom")
+            numbers.setdefault(y, []).append(k)
+    for place, (y, which) in enumerate(sorted(numbers.items())):
+        axes.plot([0, width], [y, y], color=CONTOUR, linewidth=0.7)
+        x = width * (0.08 + 0.3 * (place % 3))  # neighbours would write over each other
+        under = y < 0.1 * height  # above the first slices stands the title
+        text = _runs(which)
+        axes.text(x, y, text, color=CONTOUR, fontsize=7, va="top" if under else "bottom")
+
+
+def _runs(numbers: Sequence[int]) -> str:
+    """Write rising numbers shortly: 1, 2, 3, 5 becomes "1-3, 5"."""
+    parts: list[list[int]] = []
+    for k in numbers:
+        if parts and k == parts[-1][-1] + 1:
+            parts[-1].append(k)
+        else:
+            parts.append([k])
+    return ", ".join(f"{p[0]}-{p[-1]}" if len(p) > 1 else str(p[0]) for p in parts)
 
 
 def _middle(volume: Volume) -> float:

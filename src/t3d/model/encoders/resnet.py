@@ -3,9 +3,9 @@
 The network is MONAI's; this file runs its stem and blocks one by one, because MONAI's own
 forward gives the pooled vector only. Legend: B studies, V views, W windows, C features.
 
-Under bf16 on a processor without bf16 instructions torch's own convolution was 400 times
-slower than in float32. There each volume is convolved in float32 and rounded to bf16, which is
-what the instructions do; feature maps take half the memory all the same.
+On a CPU two things stop the paper's size. Without bf16 instructions torch's own bf16 convolution
+was 400 times slower than float32; and oneDNN falls back to plain loops where a map has 2 GiB.
+There slabs are convolved in float32 and rounded to the type of the map.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ DEPTHS: dict[int, int] = {10: 1, 18: 1, 50: 4}
 STAGE_PLANES = (64, 128, 256, 512)
 NUM_STAGES = 4
 MAX_GROUPS = 32  # channels per group at most so many groups: arXiv:1803.08494
+ONEDNN_BYTES = 1 << 31  # oneDNN convolves larger maps by plain loops: hours instead of seconds
+SLAB_BYTES = 1 << 28  # of a float32 map convolved at once
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -250,15 +252,25 @@ class MaxPool3d(nn.MaxPool3d):
 
 
 class Conv3d(nn.Conv3d):
-    """A convolution that computes in float32 and stores bf16 where bf16 would be emulated."""
+    """A convolution that goes round what torch is slow at on a CPU.
+
+    Bf16 without the instructions, and maps of 2 GiB or more: these are convolved in float32,
+    slab by slab. Everything else goes the usual way.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, z, y, x) to (N, C', z', y', x'); any other type or device goes the usual way."""
-        usual = not (x.device.type == "cpu" and torch.is_autocast_enabled("cpu"))
-        if usual or torch.get_autocast_dtype("cpu") != torch.bfloat16 or fast_bf16():
+        """(N, C, z, y, x) to (N, C', z', y', x'), bf16 under autocast."""
+        if x.device.type != "cpu" or x.dtype not in (torch.float32, torch.bfloat16):
+            return super().forward(x)
+        bf16 = (
+            torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
+        )
+        given = x.bfloat16() if bf16 else x
+        map_bytes = given.nbytes * self.out_channels / self.in_channels / math.prod(self.stride)
+        if map_bytes < ONEDNN_BYTES and (given.dtype == torch.float32 or fast_bf16()):
             return super().forward(x)
         settings = (self.weight, self.bias, self.stride, self.padding)
-        out: Tensor = _RoundedConv.apply(x.bfloat16(), *settings)  # type: ignore[no-untyped-call]
+        out: Tensor = _SlabConv.apply(given, *settings)  # type: ignore[no-untyped-call]
         return out
 
 
@@ -270,8 +282,8 @@ def fast_bf16() -> bool:
     )
 
 
-class _RoundedConv(torch.autograd.Function):
-    """Float32 convolution of bf16 maps, one volume at a time, rounded to bf16."""
+class _SlabConv(torch.autograd.Function):
+    """Float32 convolution, slab by slab; what comes out is rounded to the type that went in."""
 
     @staticmethod
     def forward(
@@ -284,71 +296,112 @@ class _RoundedConv(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.has_bias, ctx.stride, ctx.padding = bias is not None, stride, padding
-        rounded = weight.bfloat16().float()
+        plan = _Slabs(x, weight, stride, padding)
+        out = x.new_empty(plan.out_shape).contiguous(memory_format=torch.channels_last_3d)
+        rounded = weight.to(x.dtype).float()
         with torch.autocast("cpu", enabled=False):
-            rows = [_convolve(row, rounded, bias, stride, padding).bfloat16() for row in x.split(1)]
-        return torch.cat(rows)
+            for slab in plan.slabs:
+                out[slab.out] = plan.convolve(slab.take(x), rounded, bias)
+        return out
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
-        rounded = weight.bfloat16().float()
+        plan, rounded = _Slabs(x, weight, ctx.stride, ctx.padding), weight.to(x.dtype).float()
         wanted = ctx.needs_input_grad[:2]
-        rows, weight_grad = [], torch.zeros_like(weight)
-        for row, grad in zip(x.split(1), grads[0].split(1), strict=True):
-            row_grad, one = _convolve_back(
-                grad, row, rounded, stride=ctx.stride, padding=ctx.padding, wanted=wanted
+        x_grad = torch.zeros_like(x, dtype=torch.float32) if wanted[0] else None
+        weight_grad = torch.zeros_like(weight)
+        for slab in plan.slabs:
+            by_x, by_weight = plan.convolve_back(
+                grads[0][slab.out].float(), slab.take(x), rounded, wanted
             )
-            rows.append(None if row_grad is None else row_grad.bfloat16())
-            weight_grad = weight_grad if one is None else weight_grad + one
-        x_grad = torch.cat([row for row in rows if row is not None]) if wanted[0] else None
+            if x_grad is not None and by_x is not None:
+                x_grad[slab.source] += slab.trim(by_x)
+            if by_weight is not None:
+                weight_grad += by_weight
         bias_grad = grads[0].sum(dim=(0, 2, 3, 4), dtype=torch.float32) if ctx.has_bias else None
+        x_grad = None if x_grad is None else x_grad.to(x.dtype)
         return x_grad, weight_grad, bias_grad, None, None
 
 
-def _is_pointwise(weight: Tensor, stride: tuple[int, ...]) -> bool:
-    return weight[0, 0].numel() == 1 and set(stride) == {1}
+@dataclass(frozen=True, slots=True)
+class _Slab:
+    """Slices along z of one volume's output, and the slices of its input they come from."""
+
+    out: tuple[slice, slice, slice]  # volume, channels, z
+    source: tuple[slice, slice, slice]
+    low: int  # slices of zeros below the input
+    high: int  # and above
+
+    def take(self, x: Tensor) -> Tensor:
+        """The input of the slab, float32, zeros above and below included."""
+        return nn.functional.pad(x[self.source].float(), (0, 0, 0, 0, self.low, self.high))
+
+    def trim(self, padded: Tensor) -> Tensor:
+        """Take those zeros off again."""
+        return padded[:, :, self.low : padded.shape[2] - self.high]
+
+
+class _Slabs:
+    """A convolution cut along z into pieces that oneDNN is fast at."""
+
+    def __init__(
+        self, x: Tensor, weight: Tensor, stride: tuple[int, ...], padding: tuple[int, ...]
+    ) -> None:
+        kernel = weight.shape[2:]
+        size = [
+            (n + 2 * p - k) // s + 1
+            for n, p, k, s in zip(x.shape[2:], padding, kernel, stride, strict=True)
+        ]
+        self.out_shape = (len(x), len(weight), *size)
+        self.stride, self.padding = stride, (0, *padding[1:])
+        self.pointwise = set(kernel) == set(stride) == {1}
+        depth = max(1, SLAB_BYTES // (4 * len(weight) * size[1] * size[2]))
+        self.slabs = [
+            _slab(n, (z, min(z + depth, size[0])), x.shape[2], (kernel[0], stride[0], padding[0]))
+            for n in range(len(x))
+            for z in range(0, size[0], depth)
+        ]
+
+    def convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Convolve one slab; 1 x 1 x 1 as a matrix product, which is 5 times faster."""
+        if self.pointwise:
+            return _as_map(nn.functional.linear(_cells(x), weight.flatten(1), bias), x)
+        return nn.functional.conv3d(x, weight, bias, self.stride, self.padding)
+
+    def convolve_back(
+        self, grad: Tensor, x: Tensor, weight: Tensor, wanted: tuple[bool, bool]
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """Gradients of one slab's input and of the weight; None where not wanted."""
+        if self.pointwise:
+            up = _cells(grad)
+            by_x = _as_map(up @ weight.flatten(1), x) if wanted[0] else None
+            return by_x, (up.T @ _cells(x)).reshape(weight.shape) if wanted[1] else None
+        given = torch.ops.aten.convolution_backward(
+            *(grad, x, weight, None, self.stride, self.padding, (1, 1, 1)),
+            *(False, (0, 0, 0), 1, (*wanted, False)),
+        )
+        return given[0], given[1]
+
+
+def _slab(volume: int, out: tuple[int, int], depth: int, along_z: tuple[int, int, int]) -> _Slab:
+    """Find what the output slices `out` of a volume of `depth` slices are made from."""
+    kernel, stride, padding = along_z
+    low, high = out[0] * stride - padding, (out[1] - 1) * stride - padding + kernel
+    row, every = slice(volume, volume + 1), slice(None)
+    return _Slab(
+        out=(row, every, slice(*out)),
+        source=(row, every, slice(max(low, 0), min(high, depth))),
+        low=max(-low, 0),
+        high=max(high - depth, 0),
+    )
 
 
 def _cells(x: Tensor) -> Tensor:
-    """(1, C, z, y, x) to float32 rows (z y x, C); channels lie together, so nothing moves."""
-    return x.permute(0, 2, 3, 4, 1).reshape(-1, x.shape[1]).float()
+    """(1, C, z, y, x) to rows (z y x, C); channels lie together, so nothing moves."""
+    return x.permute(0, 2, 3, 4, 1).reshape(-1, x.shape[1])
 
 
 def _as_map(rows: Tensor, like: Tensor) -> Tensor:
     """Rows (z y x, C) back to (1, C, z, y, x) of another map's size."""
     return rows.reshape(1, *like.shape[2:], -1).permute(0, 4, 1, 2, 3)
-
-
-def _convolve(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    stride: tuple[int, ...],
-    padding: tuple[int, ...],
-) -> Tensor:
-    """Convolve one volume in float32; 1 x 1 x 1 as a matrix product, which is 5 times faster."""
-    if _is_pointwise(weight, stride):
-        return _as_map(nn.functional.linear(_cells(x), weight.flatten(1), bias), x)
-    return nn.functional.conv3d(x.float(), weight, bias, stride, padding)
-
-
-def _convolve_back(
-    grad: Tensor,
-    x: Tensor,
-    weight: Tensor,
-    *,
-    stride: tuple[int, ...],
-    padding: tuple[int, ...],
-    wanted: tuple[bool, bool],
-) -> tuple[Tensor | None, Tensor | None]:
-    """Gradients of one volume and of the weight, float32; None where not wanted."""
-    if _is_pointwise(weight, stride):
-        up = _cells(grad)
-        x_grad = _as_map(up @ weight.flatten(1), x) if wanted[0] else None
-        return x_grad, (up.T @ _cells(x)).reshape(weight.shape) if wanted[1] else None
-    given = torch.ops.aten.convolution_backward(
-        *(grad.float(), x.float(), weight, None, stride, padding, (1, 1, 1)),
-        *(False, (0, 0, 0), 1, (*wanted, False)),
-    )
-    return given[0], given[1]
