@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from matplotlib.figure import Figure
 from matplotlib.offsetbox import AnchoredOffsetbox, TextArea, VPacker
+from matplotlib.patheffects import withStroke
 
 from t3d.show.figures import CONTOUR, INK, LUNG, SOFT, Tile, axial, coronal, depth_of, draw, encode
 from t3d.show.wording import number
@@ -116,10 +117,10 @@ def _depth_lines(
             numbers.setdefault(y, []).append(k)
     for place, (y, which) in enumerate(sorted(numbers.items())):
         axes.plot([0, width], [y, y], color=CONTOUR, linewidth=0.7)
-        x = width * (0.08 + 0.3 * (place % 3))  # neighbours would write over each other
-        under = y < 0.1 * height  # above the first slices stands the title
-        text = _runs(which)
-        axes.text(x, y, text, color=CONTOUR, fontsize=7, va="top" if under else "bottom")
+        x = width * (0.08 + 0.18 * (place % 3))  # neighbours would write over each other
+        side = "top" if y < 0.1 * height else "bottom"  # above the first slices stands the title
+        rim = [withStroke(linewidth=2.0, foreground="#202020")]
+        axes.text(x, y, _runs(which), color=CONTOUR, fontsize=7, va=side, path_effects=rim)
 
 
 def _runs(numbers: Sequence[int]) -> str:
