@@ -1,4 +1,4 @@
-"""Checkpoints: safetensors and JSON only, verified by their hashes before anything is loaded.
+"""Checkpoints: safetensors and JSON only, verified by their hashes before anything is loaded::
 
 RUN/checkpoints/step-N/   model.safetensors   towers, heads and objectives
                           training.safetensors, training.json   what resuming needs
