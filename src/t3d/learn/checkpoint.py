@@ -1,11 +1,13 @@
-"""Checkpoints: safetensors and JSON only, verified by their hashes before anything is loaded::
+"""Checkpoints: safetensors and JSON only, verified by their hashes before anything is loaded.
 
-RUN/checkpoints/step-N/   model.safetensors   towers, heads and objectives
-                          training.safetensors, training.json   what resuming needs
-                          recipe.json  preparation.json  fitted.json  fitted.npz
-                          patients.json   keyed hashes of the training patients
-                          sha256.json     of every other file; written last
-RUN/best                  one line: the name of the best step's folder
+What lies where::
+
+    RUN/checkpoints/step-N/   model.safetensors   towers, heads and objectives
+                              training.safetensors, training.json   what resuming needs
+                              recipe.json  preparation.json  fitted.json  fitted.npz
+                              patients.json   keyed hashes of the training patients
+                              sha256.json     of every other file; written last
+    RUN/best                  one line: the name of the best step's folder
 """
 
 from __future__ import annotations
