@@ -1,13 +1,12 @@
 """Checkpoints: safetensors and JSON only, verified by their hashes before anything is loaded.
 
-What lies where::
+`RUN/best` is one line, the name of the best step's folder. In `RUN/checkpoints/step-N/` lie
 
-    RUN/checkpoints/step-N/   model.safetensors   towers, heads and objectives
-                              training.safetensors, training.json   what resuming needs
-                              recipe.json  preparation.json  fitted.json  fitted.npz
-                              patients.json   keyed hashes of the training patients
-                              sha256.json     of every other file; written last
-    RUN/best                  one line: the name of the best step's folder
+- `model.safetensors`: towers, heads and objectives;
+- `training.safetensors`, `training.json`: what resuming needs;
+- `recipe.json`, `preparation.json`, `fitted.json`, `fitted.npz`;
+- `patients.json`: keyed hashes of the training patients;
+- `sha256.json`: of every other file; written last.
 """
 
 from __future__ import annotations
