@@ -10,7 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from t3d.errors import CheckpointError, RecipeError, SourceError
+from t3d.errors import CheckpointError, RecipeError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -51,18 +51,15 @@ class Screening:
 
 
 def read(path: str | Path) -> Volume:
-    """Read a CT: NIfTI in any storage order, in HU, axes to Superior, Posterior, Left.
+    """Read a CT in any storage order: HU, axes to Superior, Posterior, Left.
 
     Raises:
         SourceError: No such file, or not a CT volume.
         GeometryError: Its header says no usable grid.
     """
-    from t3d.ct import nifti
+    from t3d.ct import door
 
-    file = Path(path)
-    if not file.is_file():
-        raise SourceError(f"no file {file.name}", expected="a .nii or .nii.gz file")
-    return nifti.read(file)
+    return door.read(path)
 
 
 def load(path: str | Path) -> LoadedModel:

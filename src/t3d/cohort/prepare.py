@@ -334,18 +334,11 @@ def prepare_study(task: _Task) -> _Answer:
 
 def _prepare_series(series: Series, task: _Task) -> VolumeRecord:
     """Read, regrid and shelve one series with its masks."""
-    from t3d.ct.nifti import open_nifti
+    from t3d.ct.door import open_scan
     from t3d.ct.regrid import regrid, regrid_label
 
-    if len(series.files) != 1:
-        raise SourceError(
-            f"series {series.series_id} has {len(series.files)} files",
-            expected="one NIfTI file",
-            fix="prepare DICOM series through a DICOM source",
-        )
-    (path,) = series.files
     preparation = task.preparation
-    with open_nifti(path, series.header) as file:
+    with open_scan(series.files, name=series.series_id, override=series.header) as file:
         volume = regrid(file, preparation, check=True)
         masks = {
             name: regrid_label(series.masks[name], preparation, like=file)
@@ -367,8 +360,16 @@ def _prepare_series(series: Series, task: _Task) -> VolumeRecord:
         steps=volume.steps,
         masks=of_masks,
         facts=series.facts,
-        source={"file": _shown(path, task.root), "fingerprint": fingerprint(path)},
+        source=_source_of(series.files, task.root),
     )
+
+
+def _source_of(files: Sequence[Path], root: Path | None) -> dict[str, str]:
+    """Name one file and its fingerprint; of many, their number and a fingerprint of all."""
+    if len(files) == 1:
+        return {"file": _shown(files[0], root), "fingerprint": fingerprint(files[0])}
+    total = hashlib.sha256("".join(fingerprint(file) for file in files).encode())
+    return {"files": str(len(files)), "fingerprint": total.hexdigest()}
 
 
 def _shown(path: Path, root: Path | None) -> str:

@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 
 from t3d.ct import gzipped
 from t3d.ct.geometry import (
-    MAX_TILT_DEGREES,
     Matrix,
     Orientation,
     check_matrix,
@@ -32,10 +31,10 @@ from t3d.ct.geometry import (
 from t3d.ct.guard import MAX_VOXELS, RefusedFile, RefusedGrid
 from t3d.ct.intensity import Rescale
 from t3d.ct.nifti_header import NiftiHeader, read_header
+from t3d.ct.slices import PIECE_BYTES, is_upright, read_whole, slices_a_piece
 from t3d.errors import GeometryError
 from t3d.types import HeaderOverride, Volume
 
-_PIECE_BYTES = 4 << 20  # measured: reading in 4 MB pieces is the fastest
 _MAX_DEFLATE_RATIO = 1100  # deflate cannot pack more than 1032 bytes into one
 _BOMB_BYTES = 256 << 20  # from here on a file must not unpack like a bomb
 _BOMB_RATIO = 200  # real CT: 1.7 to 4
@@ -53,13 +52,9 @@ class NiftiFile:
         orientation, tilt = nearest_axes(header.world_from_file)
         self.orientation: Orientation = orientation
         self.tilt_degrees = tilt
+        self.instances: tuple[tuple[int, float], ...] = ()
         self._stream = stream
         self._ahead = tail  # bytes after the header that were read with it
-
-    @property
-    def upright(self) -> bool:
-        """Whether the axes are the body's within half a degree."""
-        return self.tilt_degrees <= MAX_TILT_DEGREES
 
     @property
     def steps(self) -> tuple[str, ...]:
@@ -101,7 +96,7 @@ class NiftiFile:
         self._ahead = self._ahead[done:]
         while done < len(target):
             with _reading(self.name):
-                got = cast(Any, self._stream).readinto(target[done : done + _PIECE_BYTES])
+                got = cast(Any, self._stream).readinto(target[done : done + PIECE_BYTES])
             if not got:
                 raise RefusedFile(
                     f"{self.name}: the file ends before its last voxel",
@@ -202,7 +197,7 @@ def _skip_to_voxels(stream: IO[bytes], start: bytes, offset: int, name: str) -> 
     with _reading(name):
         left = offset - len(start)
         while left > 0:
-            got = len(stream.read(min(left, _PIECE_BYTES)))
+            got = len(stream.read(min(left, PIECE_BYTES)))
             if not got:
                 raise EOFError
             left -= got
@@ -219,32 +214,18 @@ def volume_id_of(path: str | Path) -> str:
 
 
 def read(path: str | Path, override: HeaderOverride | None = None) -> Volume:
-    """Read a whole CT at its own grid.
+    """Read a whole NIfTI CT at its own grid, as `slices.read_whole` does.
 
     Args:
         path: A .nii or .nii.gz file.
         override: What a table says where the header lies.
-
-    Returns:
-        int16 HU (rounded, clipped to int16), axes to Superior, Posterior, Left. Tilted or
-        oblique files are resampled to the body's axes, recorded in `steps`.
 
     Raises:
         RefusedFile: Missing, cut off or damaged.
         RefusedGrid: Not a CT volume with a place in space.
     """
     with open_nifti(path, override) as file:
-        return read_open(file)
-
-
-def read_open(file: NiftiFile) -> Volume:
-    """Read the rest of an open file whole, as `read` does."""
-    voxels, matrix = _gather(file, np.dtype(np.int16))
-    steps = file.steps
-    if not file.upright:
-        voxels, matrix = turn_upright(voxels, matrix, order=1, outside=-1024, what=file.name)
-        steps += (f"turned upright from {file.tilt_degrees:.1f} degrees, linear",)
-    return Volume(volume_id=file.name, voxels=voxels, world_from_voxel=matrix, steps=steps)
+        return read_whole(file)
 
 
 def read_label(path: str | Path) -> tuple[NDArray[np.uint8], Matrix]:
@@ -257,22 +238,15 @@ def read_label(path: str | Path) -> tuple[NDArray[np.uint8], Matrix]:
         RefusedGrid: Values that are no labels (fractions, below 0 or above 255).
     """
     with open_nifti(path) as file:
-        labels, matrix = _gather(file, np.dtype(np.uint8))
-        if not file.upright:
+        shape = tuple(file.shape_kji[axis] for axis in file.orientation.axes)
+        labels = np.empty(shape, dtype=np.uint8)
+        target = file_view(labels, file.orientation)
+        for first, stored in file.slabs(slices_a_piece(file)):
+            target[first : first + len(stored)] = as_labels(stored, file)
+        matrix = oriented_matrix(file.world_from_file, file.shape_kji, file.orientation)
+        if not is_upright(file):
             labels, matrix = turn_upright(labels, matrix, order=0, outside=0, what=file.name)
     return labels, matrix
-
-
-def _gather(file: NiftiFile, dtype: np.dtype[Any]) -> tuple[NDArray[Any], Matrix]:
-    """Fill an array (Z, Y, X) slab by slab, straight into its place."""
-    shape = tuple(file.shape_kji[axis] for axis in file.orientation.axes)
-    voxels = np.empty(shape, dtype=dtype)
-    target = file_view(voxels, file.orientation)
-    per_slab = max(1, _PIECE_BYTES // file.header.plane_bytes)
-    for first, stored in file.slabs(per_slab):
-        values = as_labels(stored, file) if dtype == np.uint8 else file.rescale.int16(stored)
-        target[first : first + len(stored)] = values
-    return voxels, oriented_matrix(file.world_from_file, file.shape_kji, file.orientation)
 
 
 def as_labels(stored: NDArray[Any], file: NiftiFile) -> NDArray[np.uint8]:

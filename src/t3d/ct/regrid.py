@@ -11,22 +11,20 @@ Source: our algorithm (docs/concepts/space-and-units.md).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from t3d.ct.door import open_scan
 from t3d.ct.geometry import (
-    MAX_TILT_DEGREES,
     SAME_GRID_MM,
     Matrix,
     Orientation,
-    check_matrix,
     file_view,
-    nearest_axes,
     oriented_matrix,
     output_matrix,
     same_grid,
@@ -34,7 +32,8 @@ from t3d.ct.geometry import (
 )
 from t3d.ct.guard import MAX_VOXELS, RefusedGrid, check_extent, check_values
 from t3d.ct.intensity import Rescale
-from t3d.ct.nifti import NiftiFile, open_nifti, read_label, read_open
+from t3d.ct.nifti import open_nifti, read_label
+from t3d.ct.slices import HeldSlices, Slices, is_upright, read_whole
 from t3d.ct.weights import AxisPlan, check_preparation, plan_axis
 from t3d.errors import GeometryError
 from t3d.types import HeaderOverride, Preparation, Volume, Zyx
@@ -43,51 +42,6 @@ Float32 = NDArray[np.float32]
 _ROW_BLOCKS = 16  # measured: 4 and 32 blocks are slower
 _SLAB_VOX = 1 << 20  # 4 slices of 512 x 512: 8 are no faster and take 14 MB more
 _BLOCKED_FROM = 128  # below, one plain product is faster than blocks
-
-
-class Slices(Protocol):
-    """What a volume in file order offers: an open NIfTI file, or a Volume in memory."""
-
-    name: str
-    shape_kji: tuple[int, int, int]
-    world_from_file: Matrix
-    orientation: Orientation
-    rescale: Rescale
-
-    @property
-    def steps(self) -> tuple[str, ...]:
-        """What was done so far."""
-        ...
-
-    def slabs(self, num_slices: int) -> Iterator[tuple[int, NDArray[Any]]]:
-        """Yield (first slice, slices) along the slowest axis."""
-        ...
-
-
-class HeldSlices:
-    """A Volume in memory, offered slice by slice."""
-
-    def __init__(self, volume: Volume) -> None:
-        self.name = volume.volume_id
-        z, y, x = volume.voxels.shape
-        self.shape_kji = (z, y, x)
-        self.world_from_file = volume.world_from_voxel
-        check_matrix(self.world_from_file, what=self.name)
-        self.orientation, tilt = nearest_axes(self.world_from_file)
-        if tilt > MAX_TILT_DEGREES:
-            raise GeometryError(
-                f"volume {self.name}: axes are {tilt:.1f} degrees off the body's",
-                expected=f"at most {MAX_TILT_DEGREES}",
-                fix="read the file with t3d, which turns it upright",
-            )
-        self.rescale = Rescale()
-        self.steps = volume.steps
-        self._voxels = volume.voxels
-
-    def slabs(self, num_slices: int) -> Iterator[tuple[int, NDArray[Any]]]:
-        """Yield copies, since the caller clips in place."""
-        for first in range(0, self.shape_kji[0], num_slices):
-            yield first, self._voxels[first : first + num_slices].copy()
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +103,7 @@ def plan_grid(
 
 
 def regrid(
-    source: str | Path | NiftiFile | Volume,
+    source: str | Path | Slices | Volume,
     preparation: Preparation,
     *,
     override: HeaderOverride | None = None,
@@ -158,7 +112,7 @@ def regrid(
     """Put a CT on the grid of a preparation without moving the anatomy.
 
     Args:
-        source: A NIfTI path (streamed), an open file, or a Volume.
+        source: A path (streamed), an opened scan, or a Volume.
         preparation: Spacing, size, fit, filter and stored range.
         override: What a table says where the file's header lies; for paths only.
         check: Also refuse grids and values that are not those of a CT (`ct/guard.py`).
@@ -177,14 +131,14 @@ def regrid(
     """
     check_preparation(preparation)
     if isinstance(source, str | Path):
-        with open_nifti(source, override) as file:
+        with open_scan((Path(source),), override=override) as file:
             return regrid(file, preparation, check=check)
     if isinstance(source, Volume):
         slices: Slices = HeldSlices(source)
-    elif source.upright:
+    elif is_upright(source):
         slices = source
     else:
-        slices = HeldSlices(read_open(source))
+        slices = HeldSlices(read_whole(source))
     shape, matrix = _oriented(slices)
     if check:
         check_extent(shape, spacing_mm(matrix), what=slices.name)
@@ -378,7 +332,7 @@ def regrid_label(
     source: str | Path | Volume,
     preparation: Preparation,
     *,
-    like: NiftiFile | Volume | None = None,
+    like: Slices | Volume | None = None,
 ) -> NDArray[np.uint8]:
     """Put a label map on the grid that `regrid` gives the CT: nearest, same source positions.
 
@@ -397,7 +351,7 @@ def regrid_label(
         name = source.volume_id
         labels, matrix = source.voxels.astype(np.uint8), source.world_from_voxel
     else:
-        if isinstance(like, NiftiFile):
+        if like is not None and not isinstance(like, Volume):
             _check_same_file_grid(source, like)
         name = Path(source).name
         labels, matrix = read_label(source)
@@ -416,7 +370,7 @@ def regrid_label(
     return out
 
 
-def _check_same_file_grid(path: str | Path, like: NiftiFile) -> None:
+def _check_same_file_grid(path: str | Path, like: Slices) -> None:
     """Compare two headers before any voxel is read."""
     with open_nifti(path) as file:
         if file.shape_kji != like.shape_kji or not same_grid(
