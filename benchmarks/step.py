@@ -1,7 +1,7 @@
 """What a training step costs: every stage of every recipe beside a plain CLIP step.
 
     python benchmarks/step.py                              # demo size
-    python benchmarks/step.py --size phantom --rounds 3
+    python benchmarks/step.py --size demo --size phantom --rounds 5
     python benchmarks/step.py --size paper --keep FOLDER   # two real steps of `t3d_v3`; minutes
 
 demo, phantom   The peer is written here: the same towers, torch's cross entropy both ways and
@@ -393,7 +393,7 @@ def show(rows: Sequence[Row]) -> None:
     """Write the table."""
     for told in rows:
         ratio = "" if told["ratio"] is None else f"x {told['ratio']} of {told['baseline']}"
-        line = f"{told['name']!s:44} {told['value']!s:>10} {told['unit']!s:6} {ratio:22}"
+        line = f"{told['name']!s:46} {told['value']!s:>10} {told['unit']!s:6} {ratio:22}"
         sys.stdout.write(f"{line} {told['note']}\n".rstrip() + "\n")
 
 
@@ -418,13 +418,15 @@ def measure(size: str, rounds: int, keep: Path | None) -> list[Row]:
         if size == "paper":
             return paper_alone(folder, keep or folder)
         cohort = make_cohort(folder, size)
-        return time_rows(size, cohort, folder, rounds) + memory_rows(size, cohort, folder)
+        rows = time_rows(size, cohort, folder, rounds) + memory_rows(size, cohort, folder)
+        return [{**told, "name": f"{size}: {told['name']}"} for told in rows]
 
 
 def main() -> None:
-    """Measure one size."""
+    """Measure the sizes asked for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--size", choices=("demo", "phantom", "paper"), default="demo")
+    sizes = ("demo", "phantom", "paper")
+    parser.add_argument("--size", choices=sizes, action="append", help="default: demo")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--keep", type=Path, help="folder for the run at paper size")
@@ -435,9 +437,9 @@ def main() -> None:
         told.json.write_text(json.dumps(paper_rows(told.keep)), encoding="utf-8")
         return
     if told.alone is not None:
-        step_alone(told.alone, told.size, Cohort.open(told.cohort), told.keep)
+        step_alone(told.alone, told.size[0], Cohort.open(told.cohort), told.keep)
         return
-    rows = measure(told.size, told.rounds, told.keep)
+    rows = [row for size in told.size or ["demo"] for row in measure(size, told.rounds, told.keep)]
     show(rows)
     if told.json is not None:
         told.json.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")

@@ -6,7 +6,6 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +19,8 @@ if TYPE_CHECKING:
     from t3d.learn.trained import Trained
     from t3d.types import Volume
 
-NUM_SLABS = 16  # along z, when looking for the slices behind a score
+NUM_PLACES = 16  # along z, when looking for the slices behind a score
+SLAB_PLACES = 3  # depth of the slab taken away at each, in places; one alone says less (dev)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +29,7 @@ class ScreenedFinding:
 
     finding: str
     score: float  # cosine difference, -2 to 2; no probability
-    z_mm: float  # centre of the slab whose loss lowers the score most, LPS mm
+    z_mm: float  # slice of the scan at the centre of the slab whose loss costs most, LPS mm
     drop: float  # by how much
 
 
@@ -100,11 +100,12 @@ class LoadedModel:
 
         Args:
             volume: As read.
-            findings: Names; none = the 18 of CT-RATE, or those of `prompts`.
+            findings: Names; none = the 18 of CT-RATE, or all those of `prompts`.
             prompts: Sentences per finding; None = class names in sentences.
 
         Raises:
             CheckpointError: The recipe has no text tower.
+            ProtocolError: `prompts` lacks one of the findings.
         """
         from t3d.judge.embeddings import prototypes
         from t3d.judge.prompts import templates
@@ -116,7 +117,10 @@ class LoadedModel:
                 expected="a recipe that sees reports",
                 fix="screen with a clip, t3d_v3 or t3d_plus checkpoint",
             )
-        asked = prompts or templates(tuple(findings) or CT_RATE_18)
+        if prompts is None:
+            asked = templates(tuple(findings) or CT_RATE_18)
+        else:
+            asked = prompts.only(findings) if findings else prompts
         positive, negative = prototypes(self.trained, asked)
         prepared = self.prepare(volume)
         direction = positive - negative  # (F, D)
@@ -128,7 +132,7 @@ class LoadedModel:
             ScreenedFinding(
                 finding=name,
                 score=float(whole[f]),
-                z_mm=float(centres[best[f]]),
+                z_mm=_nearest_slice(volume, float(centres[best[f]])),
                 drop=float(drops[best[f], f]),
             )
             for f, name in enumerate(asked.findings)
@@ -147,16 +151,27 @@ class LoadedModel:
     def _without_slabs(self, prepared: Volume) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Embed the volume with one slab after another made uninformative.
 
-        Gives (slabs, D) and the slabs' centres in LPS mm, (slabs,).
+        Slabs overlap: each is `SLAB_PLACES` places deep. Gives (places, D) and the places'
+        centres in LPS mm, (places,).
         """
         import numpy as np
 
         depth = prepared.voxels.shape[0]
-        edges = np.linspace(0, depth, min(NUM_SLABS, depth) + 1).round().astype(int)
-        embedded = self.trained.embed_without(prepared, list(pairwise(edges)))
-        centre_vox = (edges[:-1] + edges[1:] - 1) / 2
+        places = min(NUM_PLACES, depth)
+        centre_vox = (np.arange(places) + 0.5) * depth / places
+        half = SLAB_PLACES * depth / places / 2
+        low = np.clip(centre_vox - half, 0, depth).round().astype(int).tolist()
+        high = np.clip(centre_vox + half, 0, depth).round().astype(int).tolist()
+        embedded = self.trained.embed_without(prepared, list(zip(low, high, strict=True)))
         world = prepared.world_from_voxel
-        return embedded, (world[2, 0] * centre_vox + world[2, 3]).astype(np.float32)
+        return embedded, (world[2, 0] * (centre_vox - 0.5) + world[2, 3]).astype(np.float32)
+
+
+def _nearest_slice(volume: Volume, z_mm: float) -> float:
+    """Depth of the scan's own slice nearest to a depth, LPS mm."""
+    step, first = float(volume.world_from_voxel[2, 0]), float(volume.world_from_voxel[2, 3])
+    index = min(max(round((z_mm - first) / step), 0), volume.voxels.shape[0] - 1)
+    return float(first + step * index)
 
 
 def describe(what: str, name: str = "", *, size: str = "demo") -> Any:

@@ -246,6 +246,7 @@ def screen(
     checkpoint: Path,
     out: Path | None = None,
     findings: tuple[str, ...] = (),
+    prompts: Path | None = None,
     as_json: Annotated[bool, Parameter(name="--json")] = False,
 ) -> int:
     """Score one scan for findings, show the slices behind them, say if the model knows such scans.
@@ -255,18 +256,22 @@ def screen(
         checkpoint: A run, or RUN/checkpoints/step-N.
         out: Folder for screen.png and screen.json; default: SCAN's name in this folder.
         findings: Names to look for; default: the 18 of CT-RATE.
+        prompts: A file prompts-NAME.json of t3d evaluate; default: class names in sentences.
         as_json: Print the scores as JSON.
     """
     from t3d.api import load, read
+    from t3d.judge.prompts import read_prompts
     from t3d.show.screen import screen_picture
 
     model = load(checkpoint)
     volume = read(scan)
-    screening = model.screen(volume, findings)
+    asked = None if prompts is None else read_prompts(prompts)
+    screening = model.screen(volume, findings, prompts=asked)
     folder = out or Path(f"{volume.volume_id}_screen")
     folder.mkdir(parents=True, exist_ok=True)
     rows = [(row.finding, row.score, row.z_mm) for row in screening.findings]
-    domain = "in domain" if screening.in_domain else "OUT OF DOMAIN"
+    foreign = "OUT OF DOMAIN: " + "; ".join(screening.reasons)
+    domain = "in domain" if screening.in_domain else foreign
     picture = screen_picture(volume, rows, folder / "screen.png", domain)
     text = json.dumps(screening.to_json(), indent=1)
     (folder / "screen.json").write_text(text + "\n", encoding="utf-8")

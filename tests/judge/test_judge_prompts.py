@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 
 from t3d.errors import ProtocolError
 from t3d.judge.embeddings import prototypes
-from t3d.judge.prompts import PromptSet, bank, templates, training_sentences
+from t3d.judge.prompts import PromptSet, bank, read_prompts, templates, training_sentences
 from t3d.text.findings import CT_RATE_18
 from t3d.text.labeler import label_sentence
 
@@ -196,3 +197,22 @@ def test_prompts_that_cancel_each_other_are_refused_by_finding() -> None:
     )
     with pytest.raises(ProtocolError, match=r"1 of 1 positive embeddings.*Emphysema"):
         prototypes(Axes(), prompts)  # type: ignore[arg-type]
+
+
+def test_a_written_prompt_set_is_read_back_and_narrowed(tmp_path: Path) -> None:
+    whole = templates(("Emphysema", "Lung nodule"))
+    path = tmp_path / "prompts.json"
+    path.write_text(json.dumps(whole.to_json()))
+    assert read_prompts(path) == whole
+    assert read_prompts(path).only(["Lung nodule"]) == templates(("Lung nodule",))
+    with pytest.raises(ProtocolError, match="no sentences for Atelectasis"):
+        whole.only(["Atelectasis"])
+
+
+@pytest.mark.parametrize("text", ["no json", "[]", "{}"])
+def test_a_file_that_is_no_prompt_set_is_refused_by_name(tmp_path: Path, text: str) -> None:
+    (tmp_path / "p.json").write_text(text)
+    with pytest.raises(ProtocolError):
+        read_prompts(tmp_path / "p.json")
+    with pytest.raises(ProtocolError, match=r"q\.json"):
+        read_prompts(tmp_path / "q.json")

@@ -12,7 +12,8 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -57,6 +58,26 @@ class PromptSet:
         """Findings asked for, in order."""
         return tuple(self.positive)
 
+    def only(self, findings: Sequence[str]) -> PromptSet:
+        """Keep some findings.
+
+        Raises:
+            ProtocolError: The set lacks one of them.
+        """
+        unknown = [name for name in findings if name not in self.positive]
+        if unknown:
+            raise ProtocolError(
+                f"prompt set {self.name!r} has no sentences for {', '.join(unknown)}",
+                expected=f"some of {', '.join(self.findings)}",
+                fix="ask for those, or screen without a prompt file",
+            )
+        return replace(
+            self,
+            positive={name: self.positive[name] for name in findings},
+            negative={name: self.negative[name] for name in findings},
+            found={name: self.found[name] for name in findings if name in self.found},
+        )
+
     def to_json(self) -> dict[str, Any]:
         """Give plain dicts and lists that `from_json` reads back to an equal set."""
         return {
@@ -93,6 +114,25 @@ class PromptSet:
         """Give the sha256 of the set as hexadecimal text."""
         text = json.dumps(self.to_json(), sort_keys=True, ensure_ascii=True)
         return hashlib.sha256(text.encode()).hexdigest()
+
+
+def read_prompts(path: Path) -> PromptSet:
+    """Read a prompt set that was written as JSON.
+
+    Raises:
+        ProtocolError: No such file, no JSON, or no prompt set.
+    """
+    try:
+        told = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise ProtocolError(
+            f"{path.name} cannot be read as JSON ({type(error).__name__})",
+            expected="a file prompts-NAME.json, as `t3d evaluate` writes it",
+            fix="check the path",
+        ) from error
+    if not isinstance(told, dict):
+        raise ProtocolError(f"{path.name} holds no prompt set", expected="a JSON object")
+    return PromptSet.from_json(told)
 
 
 def templates(findings: Sequence[str] = CT_RATE_18) -> PromptSet:

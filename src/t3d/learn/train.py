@@ -33,7 +33,8 @@ from t3d.learn.texts import text_reader
 from t3d.learn.trained import Trained, check_preparation, open_grids
 from t3d.learn.views import Loader
 from t3d.model.encoders.hf_text import HFTextNet, ReportReader
-from t3d.model.tensors import Batch, to_device
+from t3d.model.encoders.resnet import fast_bf16
+from t3d.model.tensors import Batch, Encoded, to_device
 
 log = logging.getLogger(__name__)
 
@@ -246,10 +247,7 @@ class Run:
         return gauges
 
     def _loss(self, batch: Batch, stage: Stage, local: int, gauges: dict[str, float]) -> Tensor:
-        needs = stage.needs
-        enabled = self.precision == "bf16"
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=enabled):
-            encoded = self.model(batch, needs.views, needs.texts)
+        encoded = self._encode(batch, stage)
         total = torch.zeros((), device=self.device)
         for term in stage.terms:
             given = self.objectives[objective_name(term.objective)](batch, encoded)
@@ -260,6 +258,16 @@ class Run:
                 gauges[f"{term.objective.kind}.{name}"] = float(value.detach())
         gauges["loss"] = float(total.detach())
         return total
+
+    def _encode(self, batch: Batch, stage: Stage) -> Encoded:
+        """Encode in the run's precision; text in float32 where bf16 products are emulated."""
+        needs, device = stage.needs, self.device.type
+        bf16 = self.precision == "bf16"
+        with torch.autocast(device, torch.bfloat16, enabled=bf16):
+            images = self.model(batch, needs.views, ()).images
+        with torch.autocast(device, torch.bfloat16, enabled=bf16 and fast_bf16(device)):
+            texts = self.model(batch, (), needs.texts).texts
+        return Encoded(images=images, texts=texts)
 
     def _note(self, stage: int, gauges: Mapping[str, float], rate: float) -> None:
         if self.step % self.plan.log_every and self.step != self.recipe.num_steps:

@@ -275,11 +275,12 @@ class Conv3d(nn.Conv3d):
 
 
 @cache
-def fast_bf16() -> bool:
-    """Say whether oneDNN convolves in bf16 on this processor; if not, torch emulates it."""
-    return torch.backends.mkldnn.is_available() and bool(
-        torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    )
+def fast_bf16(device: str = "cpu") -> bool:
+    """Say whether a device has bf16; a CPU has it where oneDNN takes it, else torch emulates."""
+    if device != "cpu":
+        return True
+    known = torch.backends.mkldnn.is_available()
+    return known and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 class _SlabConv(torch.autograd.Function):
