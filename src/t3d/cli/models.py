@@ -1,160 +1,20 @@
-"""Command line: verbs, not knobs. Heavy imports happen inside the verbs.
-
-Exit codes: 0 fine, 1 some studies failed, 2 wrong use.
-"""
+"""Verbs that train, judge and use a model."""
 
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
-from cyclopts import App, Parameter
+from cyclopts import Parameter
 
-import t3d
-from t3d.errors import RecipeError, T3DError
+from t3d.cli.app import app, lines_of, pairs, print_out
+from t3d.errors import T3DError
 
 if TYPE_CHECKING:
     from t3d.api import Screening
     from t3d.types import Metric, Result
-
-app = App(
-    name="t3d",
-    help="Learning from 3-D CT and radiology reports. Research software, not for clinical use.",
-    version=t3d.__version__,
-    help_format="plaintext",  # rich text costs a third of the start-up
-)
-
-FAILED, WRONG_USE = 1, 2
-
-
-def main() -> None:
-    """Run the command line; errors of ours are printed without a traceback."""
-    try:
-        code = app()
-    except T3DError as error:
-        print_error(f"{type(error).__name__}: {error}")
-        sys.exit(WRONG_USE)
-    except KeyboardInterrupt:
-        print_error("stopped; what was finished is kept, the same command continues")
-        sys.exit(130)
-    sys.exit(code if isinstance(code, int) else 0)
-
-
-def print_error(text: str) -> None:
-    """Write to standard error."""
-    sys.stderr.write(text + "\n")
-
-
-def print_out(text: str) -> None:
-    """Write to standard output."""
-    sys.stdout.write(text + "\n")
-
-
-@app.command
-def phantom(
-    out: Path,
-    *,
-    preset: str = "demo",
-    train: int = 600,
-    dev: int = 100,
-    test: int = 100,
-    seed: int = 0,
-    workers: int = 2,
-    masks: tuple[str, ...] = ("dev", "test"),
-) -> int:
-    """Write a synthetic cohort: chest CTs with known findings, and reports about them.
-
-    Args:
-        out: Folder; layout "folder" (volumes, studies.csv, masks, positions.jsonl).
-        preset: Kind of patients: "demo" (32x64x64) or "standard" (about 48x96x96).
-        train: Patients in the split train.
-        dev: Patients in the split dev.
-        test: Patients in the split test.
-        seed: Same seed, same bytes.
-        workers: Processes.
-        masks: Splits whose lesion and organ masks are written.
-    """
-    from t3d.phantom.layouts import write_folder
-    from t3d.phantom.presets import PRESETS
-    from t3d.show.terminal import Progress
-
-    if preset not in PRESETS:
-        raise RecipeError(f"preset '{preset}' is unknown", expected=f"one of {', '.join(PRESETS)}")
-    with Progress("phantoms") as progress:
-        write_folder(
-            out,
-            PRESETS[preset],
-            train=train,
-            dev=dev,
-            test=test,
-            seed=seed,
-            workers=workers,
-            masks=masks,
-            progress=progress.update,
-        )
-    print_out(f"{train + dev + test} synthetic patients in {out} (preset {preset})")
-    print_out(f"next: t3d prepare {out} COHORT")
-    return 0
-
-
-@app.command
-def prepare(
-    source: Path,
-    cohort: Path,
-    *,
-    preparation: str = "demo",
-    workers: int | None = None,
-    retry_failed: bool = False,
-    as_json: Annotated[bool, Parameter(name="--json")] = False,
-) -> int:
-    """Bring a source's volumes onto a model's grid and keep them in a cohort.
-
-    What is there already is left alone: the same command resumes, appends new studies, or
-    adds a second preparation.
-
-    Args:
-        source: Folder with studies.csv and volumes/.
-        cohort: Folder of the cohort, made if missing.
-        preparation: demo, phantom, paper, paper_direct or fine.
-        workers: Processes; default: one per core.
-        retry_failed: Try again what an earlier run set aside.
-        as_json: Print counts as JSON.
-    """
-    from t3d.cohort.prepare import prepare as run
-    from t3d.cohort.sources.folder import Folder
-    from t3d.ct.preparations import named_preparation
-    from t3d.show.terminal import Progress
-
-    with Progress("prepare", quiet=as_json) as progress:
-        made = run(
-            Folder(source),
-            cohort,
-            named_preparation(preparation),
-            workers=workers,
-            retry_failed=retry_failed,
-            progress=progress.update,
-        )
-    counts: dict[str, Any] = {
-        "done": made.done,
-        "there_already": made.skipped,
-        "failed": dict(made.failed),
-        "seconds": round(made.seconds, 2),
-    }
-    if as_json:
-        print_out(json.dumps(counts))
-    else:
-        print_out(
-            f"{made.done} studies prepared, {made.skipped} there already, "
-            f"{sum(made.failed.values())} set aside, {made.seconds:.1f} s"
-        )
-        for reason, number in sorted(made.failed.items()):
-            print_out(f"  {reason}: {number}")
-        if made.failed:
-            print_out(f"t3d info {cohort} lists every study set aside and why")
-    return FAILED if made.failed else 0
 
 
 @app.command
@@ -186,7 +46,7 @@ def train(
 
     made = named(recipe, size)
     if changes:
-        made = override(made, _pairs(changes))
+        made = override(made, pairs(changes, "--set", "optim.lr=1e-4"))
     opened = Cohort.open(cohort)
     print_out(
         f"{made.name} ({made.supervision}), {made.num_steps} steps, cohort {opened.digest[:12]}"
@@ -305,7 +165,7 @@ def info(
     if as_json:
         print_out(json.dumps(told, indent=1))
     else:
-        for line in _lines(told):
+        for line in lines_of(told):
             print_out(line)
     return 0
 
@@ -341,16 +201,6 @@ def bench(
     return 0
 
 
-def _pairs(changes: tuple[str, ...]) -> dict[str, str]:
-    pairs = {}
-    for change in changes:
-        path, equals, value = change.partition("=")
-        if not equals:
-            raise RecipeError(f"--set {change}", expected="field=value, as optim.lr=1e-4")
-        pairs[path] = value
-    return pairs
-
-
 def _print_results(results: Sequence[Result]) -> None:
     from t3d.show.terminal import table
 
@@ -382,19 +232,3 @@ def _print_screening(screening: Screening) -> None:
         for reason in screening.reasons:
             print_out(f"  {reason}")
     print_out("research software, not for clinical use")
-
-
-def _lines(told: Any, indent: str = "") -> Iterator[str]:
-    if isinstance(told, dict):
-        for key, value in told.items():
-            if isinstance(value, dict | list) and value:
-                yield f"{indent}{key}:"
-                yield from _lines(value, indent + "  ")
-            else:
-                yield f"{indent}{key}: {value if value != {} and value != [] else '-'}"
-    elif isinstance(told, list):
-        for value in told:
-            if isinstance(value, dict | list):
-                yield from _lines(value, indent + "  ")
-            else:
-                yield f"{indent}{value}"

@@ -1,0 +1,9 @@
+"""Command line: verbs, not knobs. Heavy imports happen inside the verbs.
+
+Exit codes: 0 fine, 1 some studies failed, 2 wrong use.
+"""
+
+from t3d.cli import cohorts, models
+from t3d.cli.app import app, main
+
+__all__ = ["app", "cohorts", "main", "models"]
