@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Generator
 from pathlib import Path
 
@@ -48,10 +50,23 @@ def real_data(request: pytest.FixtureRequest) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def malformed(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder with the malformed corpus and its `manifest.json`, derived once from the real data."""
+    out = tmp_path_factory.mktemp("malformed") / "out"
+    # A process of its own: the script changes settings of pydicom and of warnings.
+    command = [sys.executable, str(real_data / "make_malformed.py"), str(out)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.fail(f"make_malformed.py failed: {done.stderr[-2000:]}")
+    return out
+
+
 def needs_real_data(item: pytest.Item) -> bool:
     """Say whether a test reads real data: by its marker or by its fixture."""
-    return item.get_closest_marker("real") is not None or "real_data" in getattr(
-        item, "fixturenames", ()
+    fixtures = set(getattr(item, "fixturenames", ()))
+    return item.get_closest_marker("real") is not None or bool(
+        fixtures & {"real_data", "malformed"}
     )
 
 

@@ -56,6 +56,7 @@ class Series:
         default_factory=dict
     )  # mask name -> label map on the same grid
     facts: Mapping[str, str] = field(default_factory=dict)  # kernel, manufacturer, phase
+    options: Mapping[str, str] = field(default_factory=dict)  # how to open it: gaps, kernel, phase
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,7 +18,7 @@ MakeFolder = Callable[..., Path]
 
 
 def test_the_folder_is_one_of_the_sources() -> None:
-    assert [source.kind for source in SOURCES] == ["folder"]
+    assert [source.kind for source in SOURCES] == ["folder", "ct_rate", "dicom_folder"]
 
 
 def test_a_study_holds_everything_its_row_and_files_say(make_folder: MakeFolder) -> None:

@@ -169,8 +169,8 @@ def test_the_qform_is_used_where_there_is_no_sform(tmp_path: Path) -> None:
     assert nifti.read(tmp_path / "v.nii").world_from_voxel == pytest.approx(WORLD, abs=1e-4)
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), 0.0])
-def test_a_broken_sform_is_refused(tmp_path: Path, value: float) -> None:
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_damaged_sform_is_refused_even_beside_a_whole_qform(tmp_path: Path, value: float) -> None:
     raw = small(tmp_path)
     struct.pack_into("<4f", raw, 280, value, value, value, 0.0)
     (tmp_path / "v.nii").write_bytes(raw)
@@ -211,7 +211,9 @@ def test_every_damage_of_a_gzip_stream_is_refused(tmp_path: Path) -> None:
         "cut in the header": good[:60],
         "twice": gzip.compress(good),
         "nothing": gzip.compress(b""),
-        "something else behind it": good + b"not a second member",
+        "a second member without its end": good + gzip.compress(b"more")[:-6],
+        "voxels in a damaged second member": gzip.compress(bytes(small(tmp_path)[:900]))
+        + gzip.compress(bytes(small(tmp_path)[900:]))[:-3],
         "header only": gzip.compress(bytes(small(tmp_path)[:352])),
     }
     for name, content in damaged.items():
@@ -241,6 +243,10 @@ def test_harmless_oddities_are_read(tmp_path: Path) -> None:
         "two members.nii.gz": gzip.compress(raw[:900]) + gzip.compress(raw[900:]),
         "offset 0.nii": raw[:108] + struct.pack("<f", 0.0) + raw[112:],
         "longer than needed.nii": raw + b"\0" * 99,
+        "garbage.nii.gz": gzip.compress(raw) + b"not a second member",
+        "short garbage.nii.gz": gzip.compress(raw) + b"\x1f",
+        "zeros and garbage.nii.gz": gzip.compress(raw) + b"\0\0garbage",
+        "two members, garbage.nii.gz": gzip.compress(raw[:900]) + gzip.compress(raw[900:]) + b"no",
     }
     for name, content in odd.items():
         (tmp_path / name).write_bytes(content)
@@ -345,6 +351,10 @@ def test_reading_works_without_isal(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(gzipped, "_isal", lambda part: None)
     nifti.write(tmp_path / "v.nii.gz", some_voxels(), WORLD)
     assert np.array_equal(nifti.read(tmp_path / "v.nii.gz").voxels, some_voxels())
-    cut = (tmp_path / "v.nii.gz").read_bytes()[:-8]
-    (tmp_path / "v.nii.gz").write_bytes(cut)
+    whole = (tmp_path / "v.nii.gz").read_bytes()
+    (tmp_path / "v.nii.gz").write_bytes(whole + b"garbage")
+    volume = nifti.read(tmp_path / "v.nii.gz")
+    assert np.array_equal(volume.voxels, some_voxels())
+    assert "7 bytes after the gzip stream left out" in volume.steps
+    (tmp_path / "v.nii.gz").write_bytes(whole[:-8])
     assert refused(tmp_path / "v.nii.gz") == "unreadable"

@@ -27,6 +27,10 @@ class SetAside:
     message: str  # what a person reads; no names, no paths of the machine
 
 
+LEFT_OUT_ON_PURPOSE = frozenset({"not_ct", "not_chosen", "not_asked_for"})
+"""Reasons that are no failure: a localizer is no CT volume, a second kernel was not asked for."""
+
+
 class Source(Protocol):
     """Lists studies. May also have `root: Path` and `set_aside() -> tuple[SetAside, ...]`."""
 

@@ -9,18 +9,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from t3d.ct.limits import MAX_SPACING_MM, MIN_AXIS_VOX, MIN_SPACING_MM
+from t3d.ct.limits import MAX_VOXELS as MAX_VOXELS
 from t3d.errors import GeometryError, SourceError, T3DError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-MIN_AXIS_VOX = 8  # our choice: thinner stacks cannot be regridded to anything useful
-SPACING_LIMITS_MM = (0.2, 10.0)  # our choice
-MAX_VOXELS = 2**29  # 512 x 512 x 2048; 1 GiB as int16
-# Darkest 1 % brighter than this: stored values not shifted to HU, or a window burnt in. A whole
-# chest would allow -200, but a crop without air has fat as its darkest part.
-UNSHIFTED_P01_HU = -50.0
-RESCALED_TWICE_P999_HU = -500.0  # brightest 0.1 % darker than this: shifted twice
 
 
 class RefusedFile(SourceError):  # noqa: N818 - named by what happened, as its siblings are not
@@ -80,7 +74,7 @@ def check_extent(
             fix="leave this series out, or choose a reconstruction with more slices",
             reason="too_small",
         )
-    low, high = SPACING_LIMITS_MM
+    low, high = MIN_SPACING_MM, MAX_SPACING_MM
     if not all(low - 1e-6 <= s <= high + 1e-6 for s in spacing_mm):
         raise RefusedGrid(
             f"{what}: spacing {' x '.join(f'{s:.4g}' for s in spacing_mm)} mm (z, y, x)",
@@ -90,10 +84,7 @@ def check_extent(
 
 
 def check_values(sample_hu: NDArray[Any], *, what: str) -> None:
-    """Refuse values that cannot be a CT in HU.
-
-    Only the plain cases: one constant value, stored values never shifted to HU, values shifted
-    twice. Cropped scans without air around the body pass.
+    """Refuse values that cannot be a CT in HU (`plausibility.judge`).
 
     Args:
         sample_hu: Any subsample of the volume in HU.
@@ -101,28 +92,17 @@ def check_values(sample_hu: NDArray[Any], *, what: str) -> None:
 
     Raises:
         RefusedGrid: `constant` or `hu_implausible`.
-
-    Source:
-        Our choice; a lower limit of -200 would refuse real crops without air.
     """
-    import numpy as np
+    from t3d.ct.plausibility import judge
 
-    if sample_hu.size == 0 or sample_hu.min() == sample_hu.max():
-        raise RefusedGrid(
-            f"{what}: every voxel looked at has the same value",
-            expected="a CT",
-            fix="leave this file out; it may be an empty export",
-            reason="constant",
-        )
-    p01, p999 = np.percentile(sample_hu, (1.0, 99.9))
-    if p01 > UNSHIFTED_P01_HU or p999 < RESCALED_TWICE_P999_HU:
-        kind = "never shifted to HU" if p01 > UNSHIFTED_P01_HU else "shifted twice"
-        raise RefusedGrid(
-            f"{what}: 1st percentile {p01:.0f}, 99.9th {p999:.0f}: looks {kind}",
-            expected=f"p01 <= {UNSHIFTED_P01_HU:.0f} and p99.9 >= {RESCALED_TWICE_P999_HU:.0f} HU",
-            fix="state slope and intercept through a HeaderOverride",
-            reason="hu_implausible",
-        )
+    for verdict in judge(sample_hu):
+        if verdict.refuse:
+            raise RefusedGrid(
+                f"{what}: {verdict.found}",
+                expected=verdict.expected,
+                fix=verdict.fix,
+                reason="constant" if verdict.code == "constant" else "hu_implausible",
+            )
 
 
 def reason_of(error: BaseException) -> str:

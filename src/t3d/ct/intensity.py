@@ -11,6 +11,11 @@ from numpy.typing import NDArray
 INT16_HU = (-32768, 32767)
 
 
+def _quiet() -> np.errstate:
+    """Let values pass that foreign floats may hold: infinities and not-a-numbers of all kinds."""
+    return np.errstate(invalid="ignore", over="ignore")
+
+
 @dataclass(frozen=True, slots=True)
 class Rescale:
     """HU = slope * stored + intercept."""
@@ -39,6 +44,12 @@ class Rescale:
                 # A limit outside int16 could not be held while the values were stored ones.
                 np.clip(out, low, high, out=out)
             return out
+        with _quiet():
+            return self._float32(stored, clip_hu)
+
+    def _float32(self, stored: NDArray[Any], clip_hu: tuple[int, int]) -> NDArray[np.float32]:
+        """Convert what is not int16 with a whole shift."""
+        low, high = clip_hu
         exact = stored.dtype.kind in "iu" and stored.dtype.itemsize <= 2
         values: NDArray[Any] = stored.astype(np.float32 if exact else np.float64)
         if self.slope != 1.0:
@@ -61,9 +72,10 @@ class Rescale:
         """
         if self.slope == 1.0 and self.intercept == 0.0 and stored.dtype == np.int16:
             return stored
-        values = stored.astype(np.float64)
-        values *= self.slope
-        values += self.intercept
+        with _quiet():
+            values = stored.astype(np.float64)
+            values *= self.slope
+            values += self.intercept
         if stored.dtype.kind == "f":
             np.nan_to_num(values, copy=False, nan=nan_hu, posinf=INT16_HU[1], neginf=INT16_HU[0])
         np.rint(values, out=values)

@@ -1,4 +1,4 @@
-"""NIfTI files in and out, streamed; nibabel reads the header, we check it before we trust it.
+"""NIfTI files in and out, streamed; the header (`nifti_header.py`) is checked before it is trusted.
 
 Nothing is allocated from a number in a header before it was held against the file. gzip is
 recognised by its first bytes, not by the name. Axes are turned once, here: files are RAS
@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -28,22 +29,28 @@ from t3d.ct.geometry import (
     ras_from_ijk,
     turn_upright,
 )
-from t3d.ct.guard import MAX_VOXELS, RefusedFile, RefusedGrid
+from t3d.ct.guard import RefusedFile, RefusedGrid
 from t3d.ct.intensity import Rescale
-from t3d.ct.nifti_header import NiftiHeader, read_header
+from t3d.ct.limits import (
+    BOMB_BYTES,
+    BOMB_RATIO,
+    MAX_DEFLATE_RATIO,
+    MAX_TRAILING_BYTES,
+    MAX_VOXELS,
+)
+from t3d.ct.nifti_header import NiftiHeader, header_bytes, read_header
 from t3d.ct.slices import PIECE_BYTES, is_upright, read_whole, slices_a_piece
 from t3d.errors import GeometryError
 from t3d.types import HeaderOverride, Volume
 
-_MAX_DEFLATE_RATIO = 1100  # deflate cannot pack more than 1032 bytes into one
-_BOMB_BYTES = 256 << 20  # from here on a file must not unpack like a bomb
-_BOMB_RATIO = 200  # real CT: 1.7 to 4
+_PAIR = {".hdr": ".img", ".hdr.gz": ".img.gz"}
+_SUFFIXES = (".nii.gz", ".nii", *_PAIR, *_PAIR.values())
 
 
 class NiftiFile:
     """One open NIfTI file: a checked header and its slices in file order, read once."""
 
-    def __init__(self, stream: IO[bytes], header: NiftiHeader, *, name: str, tail: bytes) -> None:
+    def __init__(self, stream: IO[bytes], header: NiftiHeader, *, name: str) -> None:
         self.header = header
         self.name = name
         self.world_from_file = header.world_from_file
@@ -54,17 +61,21 @@ class NiftiFile:
         self.tilt_degrees = tilt
         self.instances: tuple[tuple[int, float], ...] = ()
         self._stream = stream
-        self._ahead = tail  # bytes after the header that were read with it
+        self._notes = list(header.notes)
+        self._not_finite = 0
 
     @property
     def steps(self) -> tuple[str, ...]:
-        """What reading did, for `Volume.steps`."""
+        """What reading did and what it did not believe, for `Volume.steps`.
+
+        Complete once the last slab was read: what lies behind the voxels is known then.
+        """
         kind = self.header.dtype.newbyteorder("=").name
         scale = self.rescale
         told = f"read NIfTI {kind} {letters(self.orientation)}"
         if (scale.slope, scale.intercept) != (1.0, 0.0):
             told += f", slope {scale.slope:.6g} intercept {scale.intercept:.6g}"
-        return (told,)
+        return (told, *self._notes)
 
     def slabs(self, num_slices: int) -> Iterator[tuple[int, NDArray[Any]]]:
         """Yield (first slice, slices) along the slowest axis until the end of the file.
@@ -86,14 +97,14 @@ class NiftiFile:
             self._fill(flat[: count * self.header.plane_bytes])
             if swapped:
                 native[:count] = buffer[:count]
+            if native.dtype.kind == "f":
+                self._not_finite += native[:count].size - np.isfinite(native[:count]).sum()
             yield first, native[:count]
         self._finish()
 
     def _fill(self, target: memoryview) -> None:
         """Read exactly as many bytes as the target holds."""
-        done = min(len(self._ahead), len(target))
-        target[:done] = self._ahead[:done]
-        self._ahead = self._ahead[done:]
+        done = 0
         while done < len(target):
             with _reading(self.name):
                 got = cast(Any, self._stream).readinto(target[done : done + PIECE_BYTES])
@@ -106,12 +117,26 @@ class NiftiFile:
             done += got
 
     def _finish(self) -> None:
-        """Read on to the end, so that a gzip checksum is really compared."""
+        """Read on to the end, so that a gzip checksum is really compared; note what was there."""
         piece = bytearray(1 << 16)
+        behind = 0
         with _reading(self.name):
-            for _ in range(1 << 10):  # 64 MB of something else is not our business
-                if not cast(Any, self._stream).readinto(piece):
-                    break
+            while got := cast(Any, self._stream).readinto(piece):
+                behind += got
+                if behind > MAX_TRAILING_BYTES:
+                    raise RefusedFile(
+                        f"{self.name}: more than {MAX_TRAILING_BYTES} bytes after the last voxel",
+                        expected="a file as long as its header says",
+                        fix="export the file again: its header is not that of its content",
+                    )
+        garbage = getattr(self._stream, "garbage_bytes", 0)
+        for count, what in (
+            (behind, f"bytes after the last voxel left out ({self.header.plane_bytes} a slice)"),
+            (garbage, "bytes after the gzip stream left out"),
+            (int(self._not_finite), "voxels are not finite"),
+        ):
+            if count:
+                self._notes.append(f"{count} {what}")
 
 
 @contextmanager
@@ -128,50 +153,130 @@ def _reading(name: str) -> Iterator[None]:
 
 
 @contextmanager
-def open_nifti(path: str | Path, override: HeaderOverride | None = None) -> Iterator[NiftiFile]:
-    """Open a .nii or .nii.gz file, check its header, and stand before its first voxel.
+def open_nifti(
+    path: str | Path, override: HeaderOverride | None = None, *, labels: bool = False
+) -> Iterator[NiftiFile]:
+    """Open a .nii, .nii.gz or .hdr/.img file, check its header, stand before its first voxel.
 
     Args:
-        path: The file.
+        path: The file; of a pair either one.
         override: What a table says where the header lies.
+        labels: The file is meant as a label map, which is refused as a CT where the header's
+            intent code names it, and may pack better than any CT.
 
     Raises:
         RefusedFile: Missing, empty, cut off, damaged, or no NIfTI at all.
         RefusedGrid: Not 3-D, not a density, or without a place in space.
     """
-    path = Path(path)
+    path = _swapped(Path(path), {image: header for header, image in _PAIR.items()})
     name = volume_id_of(path)
+    with ExitStack() as stack:
+        stream, stored = _opened(path, name, stack)
+        with _reading(name):
+            start = _exactly(stream, 352)
+            start += _exactly(stream, header_bytes(start) - len(start))
+        header = read_header(start, name=name, override=override, labels=labels)
+        here = len(start)
+        if header.detached:
+            stream, stored = _opened(_image_of(path, name), name, stack)
+            here = 0
+        packed = isinstance(stream, gzipped.Unpacked)
+        notes = header.notes
+        if packed != path.name.endswith(".gz") and not header.detached:
+            notes += (f"{'packed' if packed else 'not packed'}, other than its name says",)
+        _check_size(header, stored, name=name, packed=packed, labels=labels)
+        with _reading(name):
+            if here and start[-4]:
+                here += _pass_extensions(stream, start, header.offset_bytes, name)
+            _skip(stream, header.offset_bytes - here)
+        yield NiftiFile(stream, replace(header, notes=notes), name=name)
+
+
+def _opened(path: Path, name: str, stack: ExitStack) -> tuple[IO[bytes], int]:
+    """Open a file, unpacked where its first bytes are gzip's; give the bytes on disk too."""
     if not path.is_file():
         raise RefusedFile(
             f"{name}: the file is missing",
-            expected="a .nii or .nii.gz file",
+            expected="a .nii, .nii.gz or .hdr/.img file",
             fix="check the folder, or leave the row out",
             reason="missing_file",
         )
-    stored = path.stat().st_size
-    with open(path, "rb") as raw:
-        packed = raw.read(2) == b"\x1f\x8b"
-        raw.seek(0)
-        with _unpacked(raw, packed) as stream:
-            with _reading(name):
-                start = stream.read(540)
-            header = read_header(start, name=name, override=override)
-            _check_size(header, stored, packed=packed, name=name)
-            tail = _skip_to_voxels(stream, start, header.offset_bytes, name)
-            yield NiftiFile(stream, header, name=name, tail=tail)
+    raw: IO[bytes] = stack.enter_context(path.open("rb"))
+    packed = raw.read(2) == gzipped.MAGIC
+    raw.seek(0)
+    stream = stack.enter_context(gzipped.open_packed(raw)) if packed else raw
+    return cast(IO[bytes], stream), path.stat().st_size
 
 
-@contextmanager
-def _unpacked(raw: IO[bytes], packed: bool) -> Iterator[IO[bytes]]:
-    """Give the decompressed stream of an open file."""
-    if not packed:
-        yield raw
-        return
-    with gzipped.open_packed(raw) as stream:
-        yield stream
+def _swapped(path: Path, suffixes: dict[str, str]) -> Path:
+    """Put another suffix in place of one of these."""
+    for old, new in sorted(suffixes.items(), key=lambda pair: -len(pair[0])):
+        if path.name.endswith(old):
+            return path.with_name(path.name.removesuffix(old) + new)
+    return path
 
 
-def _check_size(header: NiftiHeader, stored: int, *, packed: bool, name: str) -> None:
+def _image_of(header: Path, name: str) -> Path:
+    """Find the voxels of a header that lies apart from them, packed or not."""
+    stem = volume_id_of(header)
+    for suffix in dict.fromkeys(
+        (_swapped(header, _PAIR).name.removeprefix(stem), ".img", ".img.gz")
+    ):
+        image = header.with_name(stem + suffix)
+        if image != header and image.is_file():
+            return image
+    raise RefusedFile(
+        f"{name}: a header whose voxels lie in a second file, which is missing",
+        expected=".hdr and .img of one name in one folder",
+        fix="put the .img beside it, or convert the pair to one .nii.gz file",
+    )
+
+
+def _exactly(stream: IO[bytes], count: int) -> bytes:
+    """Read that many bytes, or what there is."""
+    content = b""
+    while len(content) < count:
+        got = stream.read(count - len(content))
+        if not got:
+            break
+        content += got
+    return content
+
+
+def _skip(stream: IO[bytes], count: int) -> None:
+    """Read past that many bytes, piece by piece."""
+    while count > 0:
+        got = len(stream.read(min(count, PIECE_BYTES)))
+        if not got:
+            raise EOFError
+        count -= got
+
+
+def _pass_extensions(stream: IO[bytes], start: bytes, offset: int, name: str) -> int:
+    """Read past the header's extensions and give how many bytes they took; nothing is kept.
+
+    An extension that claims to reach past the first voxel contradicts `vox_offset`: one of the
+    two is wrong, and voxels would be read from the wrong place.
+    """
+    order = "little" if int.from_bytes(start[:4], "little") in (348, 540) else "big"
+    done, room = 0, offset - len(start)
+    while room - done >= 16:
+        size = int.from_bytes(_exactly(stream, 8)[:4], cast(Any, order), signed=True)
+        done += 8
+        if size == 0:
+            break  # padding up to vox_offset
+        if size < 8 or done - 8 + size > room:
+            raise RefusedFile(
+                f"{name}: a header extension of {size} bytes where {room - done + 8} are left",
+                expected="extensions that end before the first voxel (vox_offset)",
+                fix="export the file again, without extensions",
+            )
+        _skip(stream, size - 8)
+        done += size - 8
+    return done
+
+
+def _check_size(header: NiftiHeader, stored: int, *, name: str, packed: bool, labels: bool) -> None:
     """Hold the promised size against the file before anything is allocated."""
     need = header.offset_bytes + header.total_bytes
     if np.prod(np.array(header.shape_kji, dtype=np.float64)) > MAX_VOXELS:
@@ -181,8 +286,8 @@ def _check_size(header: NiftiHeader, stored: int, *, packed: bool, name: str) ->
             fix="leave this file out",
             reason="unreadable",
         )
-    bomb = packed and need > _BOMB_BYTES and need > stored * _BOMB_RATIO
-    if need > (stored * _MAX_DEFLATE_RATIO if packed else stored) or bomb:
+    bomb = packed and not labels and need > BOMB_BYTES and need > stored * BOMB_RATIO
+    if need > (stored * MAX_DEFLATE_RATIO if packed else stored) or bomb:
         raise RefusedFile(
             f"{name}: {stored} bytes on disk for {need} bytes of volume",
             expected="a file as long as its header says",
@@ -190,24 +295,10 @@ def _check_size(header: NiftiHeader, stored: int, *, packed: bool, name: str) ->
         )
 
 
-def _skip_to_voxels(stream: IO[bytes], start: bytes, offset: int, name: str) -> bytes:
-    """Move to the first voxel; give back what was already read of the voxels."""
-    if offset <= len(start):
-        return start[offset:]
-    with _reading(name):
-        left = offset - len(start)
-        while left > 0:
-            got = len(stream.read(min(left, PIECE_BYTES)))
-            if not got:
-                raise EOFError
-            left -= got
-    return b""
-
-
 def volume_id_of(path: str | Path) -> str:
-    """Strip .nii.gz or .nii from a file name, and nothing else."""
+    """Strip .nii.gz, .nii or the suffix of a pair from a file name, and nothing else."""
     name = Path(path).name
-    for suffix in (".nii.gz", ".nii"):
+    for suffix in sorted(_SUFFIXES, key=len, reverse=True):
         if name.endswith(suffix):
             return name[: -len(suffix)]
     return name
@@ -217,7 +308,7 @@ def read(path: str | Path, override: HeaderOverride | None = None) -> Volume:
     """Read a whole NIfTI CT at its own grid, as `slices.read_whole` does.
 
     Args:
-        path: A .nii or .nii.gz file.
+        path: A .nii, .nii.gz or .hdr/.img file.
         override: What a table says where the header lies.
 
     Raises:
@@ -237,7 +328,7 @@ def read_label(path: str | Path) -> tuple[NDArray[np.uint8], Matrix]:
     Raises:
         RefusedGrid: Values that are no labels (fractions, below 0 or above 255).
     """
-    with open_nifti(path) as file:
+    with open_nifti(path, labels=True) as file:
         shape = tuple(file.shape_kji[axis] for axis in file.orientation.axes)
         labels = np.empty(shape, dtype=np.uint8)
         target = file_view(labels, file.orientation)

@@ -39,6 +39,11 @@ class Folder:
 
     kind = "folder"
 
+    @staticmethod
+    def fits(root: Path) -> bool:
+        """Say whether a folder is laid out this way."""
+        return (root / TABLE).is_file()
+
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root)
         if not (self.root / TABLE).is_file():

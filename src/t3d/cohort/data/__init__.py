@@ -1,0 +1,3 @@
+"""Tables that sources read: known-bad volumes of public corpora."""
+
+from __future__ import annotations
