@@ -51,7 +51,7 @@ def run(*words: str | Path) -> int:
 def write_table(source: Path, names: tuple[str, ...]) -> None:
     with (source / "studies.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(["volume", "split", "findings"])
+        writer.writerow(["volume", "split", "report"])
         writer.writerows([name, "test", "No report."] for name in names)
 
 

@@ -183,6 +183,10 @@ def describe(what: str, name: str = "", *, size: str = "demo") -> Any:
     folder = Path(what)
     if what in ("", "recipes"):
         return _describe_recipes(name, size)
+    if what == "limits":
+        from t3d.ct.limits import limits
+
+        return {limit.name: f"{limit.value} {limit.unit}: {limit.why}" for limit in limits()}
     if what == "preparations":
         from t3d.ct.preparations import PREPARATIONS
 
@@ -193,7 +197,7 @@ def describe(what: str, name: str = "", *, size: str = "demo") -> Any:
         return _describe_run(folder)
     raise RecipeError(
         f"nothing to say about '{what}'",
-        expected="recipes, preparations, or the folder of a cohort or run",
+        expected="recipes, preparations, limits, or the folder of a cohort or run",
     )
 
 

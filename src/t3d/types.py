@@ -46,13 +46,22 @@ class HeaderOverride:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MaskPart:
+    """One label map of a 4-D file whose first axis counts them; it lies where its CT lies."""
+
+    path: Path
+    index: int  # along the first axis
+    count: int  # label maps that the file must hold
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Series:
     """One series of a study, as files that have not been opened yet."""
 
     series_id: str
     files: tuple[Path, ...]
     header: HeaderOverride | None = None
-    masks: Mapping[str, Path] = field(
+    masks: Mapping[str, Path | MaskPart] = field(
         default_factory=dict
     )  # mask name -> label map on the same grid
     facts: Mapping[str, str] = field(default_factory=dict)  # kernel, manufacturer, phase
@@ -68,7 +77,9 @@ class Sentence:
     end: int  # one past the last character
     finding: str = ""  # "" = not stated
     z_mm: tuple[float, float, float] | None = None  # centre, low, high; LPS world
-    origin: str = "source"  # who says so: "source", "mined", "rule"
+    # Who says so: "source", "mined", "rule", "region:<mask>"; "mask:<mask>" = that mask shows it,
+    # and its depth becomes z_mm when the study is prepared.
+    origin: str = "source"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +127,7 @@ class Preparation:
     spacing_mm: Zyx[float] | None = None  # None = keep the file's
     size_vox: Zyx[int] | None = None  # None = whatever the spacing gives
     fit: str = "resize"  # "resize" (aspect is not kept) or "pad_crop" (mm are kept)
-    filter: str = "area"  # "area", "linear" or "monai"
+    filter: str = "area"  # "area", "linear", "triangle", "monai" or "ctclip"
     store_clip_hu: tuple[int, int] = (-1024, 3071)
 
 

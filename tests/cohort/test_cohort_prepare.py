@@ -8,21 +8,28 @@ import pickle
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 
 from made_folder import WORLD, body, rows_of, write_table
+from t3d.cohort import engine
 from t3d.cohort import prepare as prepare_module
 from t3d.cohort.prepare import prepare
 from t3d.cohort.sources import Folder
 from t3d.cohort.store import Cohort
+from t3d.cohort.writer import CohortWriter
 from t3d.ct import nifti
+from t3d.ct.door import open_scan
 from t3d.ct.regrid import regrid
+from t3d.ct.slices import Slices
 from t3d.errors import SourceError, StoreError
-from t3d.types import Preparation, Zyx
+from t3d.types import Preparation, Series, Zyx
 
 MakeFolder = Callable[..., Path]
 ROOT = Path(__file__).resolve().parents[2]
@@ -73,10 +80,14 @@ def test_workers_and_batches_change_nothing(
     told: list[tuple[int, int]] = []
     prepare(Folder(root), tmp_path / "one", tiny, workers=0)
     summary = prepare(
-        Folder(root), tmp_path / "two", tiny, workers=2, progress=lambda n, of: told.append((n, of))
+        Folder(root),
+        tmp_path / "two",
+        tiny,
+        workers=2,
+        progress=lambda standing: told.append((standing.done, standing.total)),
     )
     assert summary.done == 9
-    assert told == [(n, 9) for n in range(1, 10)]
+    assert told == [(n, 9) for n in range(10)]
     assert Cohort.open(tmp_path / "one").digest == Cohort.open(tmp_path / "two").digest
 
 
@@ -233,6 +244,161 @@ def test_a_worker_that_dies_is_that_studys_failure(
     assert cohort.verify() == ()
 
 
+def write_large_and_empty(path: Path, shape: tuple[int, int, int], world: np.ndarray) -> None:
+    """A sound header and a hole of zeros behind it: large to read, nothing on the disk."""
+    header = nib.Nifti1Header()
+    header.set_data_dtype(np.int16)
+    header.set_data_shape(shape[::-1])
+    header.set_sform(np.diag([-1, -1, 1, 1]) @ world[:, [2, 1, 0, 3]], 1)
+    header["vox_offset"] = 352
+    header["magic"] = b"n+1"
+    path.write_bytes(header.binaryblock + bytes(4))
+    os.truncate(path, 352 + 2 * int(np.prod(shape)))
+
+
+def test_a_file_over_the_memory_ceiling_is_that_studys_failure(
+    make_folder: MakeFolder, tmp_path: Path, tiny: Preparation
+) -> None:
+    root = make_folder(3)
+    (root / "volumes" / "p0001.nii.gz").unlink()
+    (root / "masks" / "p0001_body.nii.gz").unlink()
+    tilted = WORLD.copy()
+    tilted[1, 0] = 2.0  # read whole, to be turned
+    write_large_and_empty(root / "volumes" / "p0001.nii", (300, 1024, 1024), tilted)
+    summary = prepare(Folder(root), tmp_path / "c", tiny, workers=1, memory_mb=500)
+    assert (summary.done, dict(summary.failed)) == (2, {"out_of_memory": 1})
+    (failure,) = Cohort.open(tmp_path / "c").failures()
+    assert failure.study_id == "p0001"
+
+
+class Sleeper(str):
+    """Hangs the process that unpickles it."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return time.sleep, (600,)
+
+
+def test_a_study_that_takes_too_long_is_its_own_failure(
+    make_folder: MakeFolder, tmp_path: Path, tiny: Preparation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Endless(Folder):
+        def studies(self):  # type: ignore[no-untyped-def]
+            for study in super().studies():
+                if study.study_id == "p0001":
+                    (series,) = study.series
+                    series = dataclasses.replace(series, facts={"kernel": Sleeper("B")})
+                    study = dataclasses.replace(study, series=(series,))
+                yield study
+
+    monkeypatch.setattr(engine, "TASK_SECONDS", 3.0)
+    summary = prepare(Endless(make_folder(3)), tmp_path / "c", tiny, workers=1)
+    assert (summary.done, dict(summary.failed)) == (2, {"out_of_time": 1})
+    (failure,) = Cohort.open(tmp_path / "c").failures()
+    assert failure.study_id == "p0001"
+    assert "3 s" in failure.message
+
+
+def test_an_error_of_a_library_is_named_by_its_place_and_quotes_nothing(
+    make_folder: MakeFolder, tmp_path: Path, tiny: Preparation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(series: Series) -> None:
+        raise KeyError("Jane Doe, born 1.2.1950")
+
+    monkeypatch.setattr(prepare_module, "open_series", broken)
+    prepare(Folder(make_folder(1)), tmp_path / "c", tiny, workers=0)
+    (failure,) = Cohort.open(tmp_path / "c").failures()
+    assert failure.reason == "unreadable"
+    assert failure.message.startswith("KeyError at test_cohort_prepare.py:")
+    assert "Jane" not in failure.message
+
+
+@contextmanager
+def as_dicom(series: Series) -> Iterator[Slices]:
+    """Open a file as if it were a DICOM series: with instance numbers and facts."""
+    with open_scan(series.files, name=series.series_id) as file:
+        # Number 5 occurs twice: it cites no one place.
+        file.instances = ((3, 30.0), (1, 10.0), (5, 50.0), (2, 20.0), (5, 56.0))
+        vars(file)["facts"] = {"kernel": "B30f", "phase": "arterial"}
+        yield file
+
+
+def test_slices_and_facts_of_the_opened_series_are_recorded(
+    make_folder: MakeFolder, tmp_path: Path, tiny: Preparation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Told(Folder):
+        def studies(self):  # type: ignore[no-untyped-def]
+            for study in super().studies():
+                (series,) = study.series
+                series = dataclasses.replace(series, facts={"phase": "portal"})
+                yield dataclasses.replace(study, series=(series,))
+
+    root = make_folder(2)
+    prepare(Told(root), tmp_path / "plain", tiny, workers=0)
+    monkeypatch.setattr(prepare_module, "open_series", as_dicom)
+    prepare(Told(root), tmp_path / "c", tiny, workers=0)
+    flat = Preparation(name="flat", size_vox=Zyx(z=3, y=9, x=10))
+    prepare(Told(root), tmp_path / "c", flat, workers=0)  # the same slices a second time
+    cohort = Cohort.open(tmp_path / "c")
+    assert cohort.slices("p0000") == ((1, 10.0), (2, 20.0), (3, 30.0))
+    assert cohort.slices("nobody") == ()
+    assert cohort.counts["slice"] == 6
+    # Where both speak, the source's word counts: it may have corrected the file.
+    assert cohort.volume_facts("p0000", "tiny") == {"kernel": "B30f", "phase": "portal"}
+    plain = Cohort.open(tmp_path / "plain")
+    assert plain.slices("p0000") == ()
+    assert plain.volume_facts("p0000") == {"phase": "portal"}
+
+
+def test_bounded_loss_keeps_every_voxel_within_its_bound_and_says_so(
+    make_folder: MakeFolder, tmp_path: Path, tiny: Preparation
+) -> None:
+    root = make_folder(2)
+    prepare(Folder(root), tmp_path / "exact", tiny, workers=0)
+    prepare(Folder(root), tmp_path / "loss", tiny, workers=0, loss_hu=1)
+    exact, loss = Cohort.open(tmp_path / "exact"), Cohort.open(tmp_path / "loss")
+    for name in ("p0000", "p0001"):
+        given, kept = exact.volume(name), loss.volume(name)
+        error = np.abs(kept.voxels.astype(int) - given.voxels)
+        assert error.max() == 1
+        inside = (kept.voxels > given.voxels.min()) & (kept.voxels < given.voxels.max())
+        assert np.all(kept.voxels[inside] % 2 == 0)
+        assert kept.steps == (*given.steps, "kept in steps of 2 HU, error at most 1 HU")
+        mask, same = exact.mask(name, "body"), loss.mask(name, "body")
+        assert mask is not None
+        assert same is not None
+        assert np.array_equal(mask, same)
+    assert "loss_hu" not in (tmp_path / "exact" / "preparations" / "tiny.json").read_text()
+    assert loss.preparations == {"tiny": tiny}
+    for other in (0, 2):
+        with pytest.raises(StoreError, match="other settings"):
+            prepare(Folder(root), tmp_path / "loss", tiny, workers=0, loss_hu=other)
+    with pytest.raises(StoreError, match="other settings"):
+        prepare(Folder(root), tmp_path / "exact", tiny, workers=0, loss_hu=1)
+    assert prepare(Folder(root), tmp_path / "loss", tiny, workers=0, loss_hu=1).skipped == 2
+
+
+def test_a_loss_that_is_none_we_allow_stops_the_run_and_sets_nothing_aside(
+    make_folder: MakeFolder, tmp_path: Path, tiny: Preparation
+) -> None:
+    with pytest.raises(StoreError, match="an error of 99 HU"):
+        prepare(Folder(make_folder(2)), tmp_path / "c", tiny, workers=0, loss_hu=99)
+    assert Cohort.open(tmp_path / "c").failures() == ()
+
+
+def test_a_volume_whose_file_was_lost_is_made_again(
+    make_folder: MakeFolder, tmp_path: Path, tiny: Preparation
+) -> None:
+    root = make_folder(3)
+    prepare(Folder(root), tmp_path / "c", tiny, workers=0)
+    digest = Cohort.open(tmp_path / "c").digest
+    (tmp_path / "c" / "volumes" / "tiny" / "p0000.b2nd").unlink()
+    (tmp_path / "c" / "masks" / "tiny" / "p0002.body.b2nd").unlink()
+    summary = prepare(Folder(root), tmp_path / "c", tiny, workers=0)
+    assert (summary.done, summary.skipped) == (2, 1)
+    cohort = Cohort.open(tmp_path / "c")
+    assert (cohort.verify(), cohort.digest) == ((), digest)
+
+
 def test_a_patient_in_two_splits_is_refused_before_any_work(
     make_folder: MakeFolder, tmp_path: Path, tiny: Preparation
 ) -> None:
@@ -277,8 +443,8 @@ from t3d.cohort.prepare import prepare
 from t3d.cohort.sources import Folder
 from t3d.types import Preparation, Zyx
 
-def tell(done, total):
-    print(done, flush=True)
+def tell(standing):
+    print(standing.done, flush=True)
 
 if __name__ == "__main__":
     tiny = Preparation(name="tiny", size_vox=Zyx(z=8, y=9, x=10))
@@ -303,7 +469,7 @@ def test_a_killed_run_goes_on_to_the_same_digest(
         start_new_session=True,
     ) as run:
         assert run.stdout is not None
-        for _ in range(5):  # five studies are finished, none of them committed yet
+        for _ in range(6):  # five studies are finished, none of them committed yet
             assert run.stdout.readline().strip()
         run.send_signal(how)
         run.wait(timeout=60)
@@ -345,11 +511,106 @@ def test_an_interrupt_between_two_rows_of_a_study_leaves_no_half_study(
     assert cohort.verify() == ()
 
 
+def test_a_patient_is_forgotten_with_every_row_and_file(
+    make_folder: MakeFolder, tmp_path: Path, tiny: Preparation
+) -> None:
+    root = make_folder(5)
+    rows = rows_of(root)
+    rows[1]["findings"] = rows[1]["findings"].replace("lobe.", "lobe. Secretword.")
+    rows[4] |= {"patient": "patient1", "split": rows[1]["split"]}
+    write_table(root, rows)
+    flat = Preparation(name="flat", size_vox=Zyx(z=3, y=9, x=10))
+    for preparation in (tiny, flat):
+        prepare(Folder(root), tmp_path / "c", preparation, workers=0)
+    (tmp_path / "c" / "cache").mkdir()
+    (tmp_path / "c" / "cache" / "stem-of-all.npy").write_bytes(b"features of everybody")
+    before = Cohort.open(tmp_path / "c").counts
+    with CohortWriter(tmp_path / "c") as writer:
+        gone = writer.forget_patient("patient1")
+    assert gone.studies == gone.volumes == ("p0001", "p0004")
+    assert gone.files == (
+        "cache",
+        *(f"masks/{p}/{v}.body.b2nd" for p in ("flat", "tiny") for v in gone.volumes),
+        *(f"volumes/{p}/{v}.b2nd" for p in ("flat", "tiny") for v in gone.volumes),
+    )
+    expected = {"report": 2, "label": 4, "sentence": 2, "item": 2, "volume": 4, "study": 2}
+    assert gone.rows == expected
+    cohort = Cohort.open(tmp_path / "c")
+    after = {name: before[name] - expected.get(name, 0) for name in before}
+    assert cohort.counts == after
+    assert cohort.verify() == ()
+    left = b"".join(p.read_bytes() for p in (tmp_path / "c").rglob("*") if p.is_file())
+    assert b"patient1" not in left
+    assert b"Secretword" not in left
+    assert b"patient2" in left
+    # What is left is what a cohort made without the patient would be.
+    cut = [row for row in rows if row["patient"] != "patient1"]
+    write_table(root, cut)
+    for name in ("positions.jsonl", "items.jsonl"):
+        lines = (root / name).read_text().splitlines(keepends=True)
+        kept = [line for line in lines if "p0001" not in line and "p0004" not in line]
+        (root / name).write_text("".join(kept))
+    for name in ("p0001", "p0004"):
+        (root / "volumes" / f"{name}.nii.gz").unlink()
+        (root / "masks" / f"{name}_body.nii.gz").unlink()
+    for preparation in (tiny, flat):
+        prepare(Folder(root), tmp_path / "without", preparation, workers=0)
+    assert cohort.digest == Cohort.open(tmp_path / "without").digest
+
+
+def test_slices_and_failures_go_with_the_patient(
+    make_folder: MakeFolder, tmp_path: Path, tiny: Preparation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = make_folder(3)
+    rows = rows_of(root)
+    shared = {k: rows[1][k] for k in ("patient", "split", "Lung nodule", "Pleural effusion")}
+    write_table(root, [{**rows[0], **shared, "study": "s"}, {**rows[1], "study": "s"}, rows[2]])
+    (root / "volumes" / "p0000.nii.gz").write_bytes(b"broken")
+    monkeypatch.setattr(prepare_module, "open_series", as_dicom)
+    prepare(Folder(root), tmp_path / "c", tiny, workers=0)
+    cohort = Cohort.open(tmp_path / "c")
+    assert [f.volume_id for f in cohort.failures()] == ["p0000"]
+    with CohortWriter(tmp_path / "c") as writer:
+        gone = writer.forget_patient("patient1")
+    assert (gone.rows["slice"], gone.rows["failure"]) == (3, 1)
+    assert cohort.slices("p0001") == ()
+    assert len(cohort.slices("p0002")) == 3
+    assert cohort.failures() == ()
+
+
+def test_a_patient_who_is_not_there_is_an_error_that_does_not_name_him(
+    make_folder: MakeFolder, tmp_path: Path, tiny: Preparation
+) -> None:
+    prepare(Folder(make_folder(1)), tmp_path / "c", tiny, workers=0)
+    with (
+        CohortWriter(tmp_path / "c") as writer,
+        pytest.raises(StoreError, match="no study of the patient") as caught,
+    ):
+        writer.forget_patient("Jane Doe")
+    assert "Jane" not in str(caught.value)
+    assert len(Cohort.open(tmp_path / "c").studies()) == 1
+
+
+def test_a_removal_that_was_cut_off_is_finished_by_the_next_writer(
+    make_folder: MakeFolder, tmp_path: Path, tiny: Preparation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare(Folder(make_folder(3)), tmp_path / "c", tiny, workers=0)
+    path = tmp_path / "c" / "volumes" / "tiny" / "p0001.b2nd"
+    with CohortWriter(tmp_path / "c") as writer:
+        monkeypatch.setattr(CohortWriter, "_clean_up", lambda _: None)
+        monkeypatch.setattr(Path, "unlink", lambda *_, **__: None)  # killed after the rows
+        writer.forget_patient("patient1")
+    monkeypatch.undo()
+    assert path.exists()
+    with CohortWriter(tmp_path / "c"):
+        pass
+    assert not path.exists()
+    assert Cohort.open(tmp_path / "c").verify() == ()
+
+
 def test_only_one_process_writes(
     make_folder: MakeFolder, tmp_path: Path, tiny: Preparation
 ) -> None:
-    from t3d.cohort.writer import CohortWriter
-
     root = make_folder(1)
     with CohortWriter(tmp_path / "c"), pytest.raises(StoreError, match="another process"):
         prepare(Folder(root), tmp_path / "c", tiny, workers=0)

@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
+import hashlib
 import pickle
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import blosc2
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from t3d.cohort import shelf
 from t3d.cohort.engine import Done, run
 from t3d.cohort.prepare import prepare
 from t3d.cohort.schema import preparation_from_json, preparation_json
-from t3d.cohort.shelf import pack, read_array, read_box, write_file
+from t3d.cohort.shelf import (
+    coarse,
+    pack,
+    publish,
+    read_array,
+    read_box,
+    stage,
+    write_file,
+)
 from t3d.cohort.sources import Folder
 from t3d.cohort.store import Cohort
+from t3d.ct.limits import MAX_LOSS_HU
 from t3d.ct.preparations import PREPARATIONS
 from t3d.errors import StoreError
 from t3d.types import Preparation, Zyx
@@ -177,6 +189,66 @@ def test_any_shape_is_shelved_and_read_back(
         assert np.array_equal(read_array(path), array)
         box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
         assert np.array_equal(read_box(path, low, high), array[box])
+
+
+@pytest.mark.parametrize(
+    ("value", "loss_hu", "kept"),
+    [(1, 1, 0), (3, 1, 4), (-5, 1, -4), (2, 1, 2), (5, 2, 4), (6, 2, 8), (-6, 2, -8), (7, 3, 6)],
+)
+def test_a_value_is_rounded_to_the_next_step(value: int, loss_hu: int, kept: int) -> None:
+    array = np.array([[[-1000, value, 1000]]], dtype=np.int16)
+    assert coarse(array, loss_hu).tolist() == [[[-1000, kept, 1000]]]
+
+
+def slow_coarse(array: np.ndarray, loss_hu: int) -> list[int]:
+    """From the definition: the nearest multiple, of two equally near the even one."""
+    low, high = int(array.min()), int(array.max())
+    step = 2 * loss_hu
+    return [min(max(step * round(int(v) / step), low), high) for v in array.ravel()]
+
+
+@given(st.lists(st.integers(-32768, 32767), min_size=1, max_size=60), st.integers(1, MAX_LOSS_HU))
+def test_rounding_is_its_definition_and_keeps_its_bound(values: list[int], loss_hu: int) -> None:
+    array = np.array(values, dtype=np.int16).reshape(1, 1, -1)
+    kept = coarse(array, loss_hu)
+    assert kept.dtype == np.int16
+    assert kept.ravel().tolist() == slow_coarse(array, loss_hu)
+    assert np.abs(kept.astype(int) - array).max() <= loss_hu
+
+
+def test_what_breaks_the_bound_is_not_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    array = np.arange(-500, 500, dtype=np.int16).reshape(10, 10, 10)
+    read = blosc2.ndarray_from_cframe(pack(array, {}, loss_hu=1))[...]
+    assert np.abs(read.astype(int) - array).max() == 1
+    for off in (2, -2):
+
+        def careless(array: np.ndarray, loss_hu: int, off: int = off) -> np.ndarray:
+            return array + np.int16(off)
+
+        monkeypatch.setattr(shelf, "coarse", careless)
+        with pytest.raises(StoreError, match="a packed volume is off by 2 HU"):
+            pack(array, {}, loss_hu=1)
+
+
+def test_steps_of_two_hu_make_a_noisy_volume_smaller() -> None:
+    noise = np.random.default_rng(0).normal(40, 18, (64, 64, 64)).astype(np.int16)
+    assert len(pack(noise, {}, loss_hu=1)) < 0.9 * len(pack(noise, {}))
+
+
+@pytest.mark.parametrize("loss_hu", [-1, MAX_LOSS_HU + 1])
+def test_a_loss_outside_the_limits_is_refused(loss_hu: int) -> None:
+    with pytest.raises(StoreError, match="was asked for"):
+        pack(np.zeros((2, 2, 2), np.int16), {}, loss_hu=loss_hu)
+
+
+def test_a_staged_file_is_no_file_of_the_cohort_until_it_is_published(tmp_path: Path) -> None:
+    path = tmp_path / "volumes" / "tiny" / "a.b.b2nd"
+    staged, sha256 = stage(path, b"voxels")
+    assert (path.exists(), staged.parent) == (False, path.parent)
+    assert publish(staged) == path
+    assert path.read_bytes() == b"voxels"
+    assert sha256 == hashlib.sha256(b"voxels").hexdigest()
+    assert not staged.exists()
 
 
 def test_packing_twice_gives_the_same_bytes() -> None:

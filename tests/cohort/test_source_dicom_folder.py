@@ -214,11 +214,10 @@ def test_facts_hold_device_sex_and_age_and_no_date(tree: Path, key: Path) -> Non
     assert sorted((s.facts["sex"], s.facts["age"]) for s in studies) == [
         *(("F", "61"), ("F", "90"), ("M", "61")),
     ]
-    assert dict(studies[0].series[0].facts) == {
-        "kernel": "B40f",
-        "manufacturer": "SIEMENS",
-        "series_number": "1",
-    }
+    told = [dict(study.series[0].facts) for study in studies]
+    # One study has a second kernel: what "image 38" means there is not settled.
+    assert sorted(facts.pop("axial_series") for facts in told) == ["1", "1", "2"]
+    assert told[0] == {"kernel": "B40f", "manufacturer": "SIEMENS", "series_number": "1"}
     assert "2024" not in repr([(s.facts, s.labels, s.reports) for s in studies])
 
 

@@ -53,3 +53,13 @@ def test_the_integer_path_equals_plain_arithmetic(shift: int, values: list[int])
 def test_not_a_number_becomes_the_lower_limit() -> None:
     found = Rescale().float32(np.array([np.nan, np.inf, -np.inf, 5.0]), (-1000, 1000))
     assert found.tolist() == [-1000.0, 1000.0, -1000.0, 5.0]
+
+
+@pytest.mark.filterwarnings("error")
+def test_every_kind_of_not_a_number_passes_without_a_word() -> None:
+    signalling = np.array([0x7FA00000, 0x7FC00000, 0x42280000], dtype="<u4").view("<f4")
+    assert Rescale(2.0, 1.0).int16(signalling).tolist() == [-1024, -1024, 85]
+    assert Rescale(2.0, 1.0).float32(signalling, (-1000, 1000)).tolist() == [-1000, -1000, 85]
+    huge = np.array([1e308, -1e308])
+    assert Rescale(900.0).int16(huge).tolist() == [32767, -32768]
+    assert Rescale(900.0).float32(huge, (-1000, 1000)).tolist() == [1000, -1000]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from t3d.phantom.items import PlacedItem, WrittenReport
-from t3d.phantom.report import write_report
+from t3d.phantom.report import GRAMMARS, write_report
 from t3d.text.findings import CT_RATE_18
 from t3d.types import Item
 
@@ -79,11 +79,13 @@ def draw_patient(seed: int) -> tuple[dict[str, int], list[PlacedItem]]:
     return labels, items
 
 
-def draw_report(seed: int, wording: str = "train") -> tuple[dict[str, int], WrittenReport]:
+def draw_report(
+    seed: int, wording: str = "train", language: str = "en"
+) -> tuple[dict[str, int], WrittenReport]:
     """Labels and report of one patient."""
     labels, items = draw_patient(seed)
     rng = np.random.default_rng([seed, 77])
-    return labels, write_report(labels, items, rng, wording=wording)
+    return labels, write_report(labels, items, rng, wording=wording, grammar=GRAMMARS[language])
 
 
 def texts(written: WrittenReport, section: str) -> list[str]:

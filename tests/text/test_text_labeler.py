@@ -111,7 +111,7 @@ SILENT = [
 MIXED = [
     ("No effusion, but the heart is enlarged.", {PLEURAL: 0, HEART: 1}),
     ("No right effusion but a small left effusion.", {PLEURAL: 1}),
-    ("Lung bases are clear apart from mild atelectasis.", {ATELECTASIS: 1}),
+    ("Lung bases are clear apart from mild atelectasis.", {ATELECTASIS: 1, OPACITY: 0}),
     ("No abnormality with the exception of a hiatal hernia.", {HERNIA: 1}),
     ("Stable nodules with no significant change.", {NODULE: 1}),
     ("The nodule has not changed.", {NODULE: 1}),
@@ -124,6 +124,13 @@ MIXED = [
     ("A nodule not seen on the prior study.", {NODULE: 1}),
     ("Emphysema, while bronchiectasis is absent.", {EMPHYSEMA: 1, BRONCHIECTASIS: 0}),
     ("Probable scarring.", {FIBROTIC: 1}),
+    (
+        "Possible old fracture of a right rib with callus and thick soft tissues next to an"
+        " effusion.",
+        {PLEURAL: 1},
+    ),
+    ("No findings suspicious for adenopathy.", {NODES: 0}),
+    ("The consolidation is to be followed until resolution.", {CONSOLIDATION: 1}),
     ("NO PERICARDIAL EFFUSION; CARDIOMEGALY.", {PERICARDIAL: 0, HEART: 1}),
 ]
 

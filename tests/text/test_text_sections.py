@@ -10,9 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from t3d.errors import RecipeError
-from t3d.text.sections import fit_sections, join_sections, split_sections
+from t3d.text.sections import find_sections, fit_sections, join_sections, split_sections
 from t3d.text.sentences import split_sentences
 from t3d.types import Report
+
+GERMAN = json.loads(
+    (Path(__file__).parent / "data" / "sections_german.json").read_text(encoding="utf-8")
+)
 
 
 @pytest.mark.parametrize(
@@ -34,11 +38,94 @@ from t3d.types import Report
         ("These findings: none.", "These findings: none.", ""),
         ("", "", ""),
         ("Befund: A.\nBeurteilung: B.", "A.", "B."),
+        ("Findings: A.\nImpressions: B.\n", "A.", "B."),
+        ("IMPRESSION: 1. NO PE. END OF IMPRESSION: ", "", "1. NO PE. END OF IMPRESSION:"),
+        ("A. Liver normal. IMPRESSION(S): 1. B.", "A. Liver normal.", "1. B."),
+        ("CT CHEST: A.\nCT ABDOMEN: C.\nIMPRESSION: B.", "A.\n\nC.", "B."),
+        ("FINDINGS: CT CHEST: A. IMPRESSION: B.", "CT CHEST: A.", "B."),
+        ("EXAM dated 01/16/09.,FINDINGS: , A.,IMPRESSION:, B.", "A.", "B."),
+        ("FINDINGS AND IMPRESSION: A.", "A.", ""),
+        ("FINDINGS: A. ADDENDUM: C.", "A.", ""),
+        *GERMAN,
     ],
 )
 def test_a_report_is_split_at_its_headings(text: str, findings: str, impression: str) -> None:
     report = split_sections(text)
     assert (report.findings, report.impression) == (findings, impression)
+
+
+@pytest.mark.parametrize(
+    ("text", "findings", "impression"),
+    [
+        ("Liver normal. 1. No mass. 2. Cyst.", "Liver normal.", "1. No mass. 2. Cyst."),
+        ("FINDINGS: Liver fine.\n1. No mass.\n2. Cyst.", "Liver fine.", "1. No mass.\n2. Cyst."),
+        ("Nodules: 1. Right. 2. Left. Liver.\n1. A.\n2. B.", "Nodules: 1. Right. 2. Left. Liver.",
+         "1. A.\n2. B."),
+        ("Liver normal. 1. Only one item.", "Liver normal. 1. Only one item.", ""),
+        ("Liver normal. 1. A. 3. B.", "Liver normal. 1. A. 3. B.", ""),
+        ("1. All of it. 2. Is a list.", "1. All of it. 2. Is a list.", ""),
+        ("A cyst of 1.2 cm and 2.3 cm.", "A cyst of 1.2 cm and 2.3 cm.", ""),
+        ("Liver normal. IMPRESSION: 1. A. 2. B.", "Liver normal.", "1. A. 2. B."),
+    ],
+)  # fmt: skip
+def test_a_numbered_list_at_the_end_is_an_impression_where_asked_for(
+    text: str, findings: str, impression: str
+) -> None:
+    report = split_sections(text, trailing_list=True)
+    assert (report.findings, report.impression) == (findings, impression)
+    if "IMPRESSION" not in text:
+        assert split_sections(text).impression == ""
+
+
+def test_sections_have_kinds_and_offsets_into_the_text() -> None:
+    text = "CT CHEST\nCLINICAL HISTORY: Cough.\nTechnique:  Axial.\nCOMPARISON:\nFINDINGS: A.\n"
+    found = find_sections(text)
+    assert [(one.kind, one.name, text[one.start : one.end]) for one in found] == [
+        ("", "", "CT CHEST"),
+        ("history", "CLINICAL HISTORY", "Cough."),
+        ("technique", "Technique", "Axial."),
+        ("comparison", "COMPARISON", ""),
+        ("findings", "FINDINGS", "A."),
+    ]
+    for one in found:
+        assert text[one.name_start : one.name_start + len(one.name)] == one.name
+
+
+@given(
+    st.lists(
+        st.sampled_from(
+            [
+                "FINDINGS:",
+                "Befund:",
+                "IMPRESSION:",
+                "\n",
+                "a b.",
+                " ",
+                "HISTORY:",
+                "CT CHEST:",
+                ",#*",
+            ]
+        ),
+        max_size=14,
+    )
+)
+def test_sections_are_in_order_and_a_section_that_occurs_once_is_a_piece_of_the_text(
+    pieces: list[str],
+) -> None:
+    text = "".join(pieces)
+    found = find_sections(text)
+    flat = [place for one in found for place in (one.start, one.end)]
+    assert flat == sorted(flat)
+    assert not flat or flat[-1] <= len(text)
+    report = split_sections(text)
+    for name in ("findings", "impression"):
+        bodies = [text[o.start : o.end] for o in found if o.kind == name and o.start < o.end]
+        assert getattr(report, name) == "\n\n".join(bodies)
+
+
+def test_a_long_text_is_searched_in_linear_time() -> None:
+    text = "word: " * 4_000 + "\n" * 20_000 + "ratio 3:1, " * 2_000 + "FINDINGS: A."
+    assert split_sections(text).findings == "A."
 
 
 def test_the_language_is_kept() -> None:
@@ -73,6 +160,16 @@ def test_most_real_reports_that_show_both_headings_give_both_sections(real_data:
     split = [split_sections(text) for text in both]
     assert sum(bool(r.findings and r.impression) for r in split) >= 0.95 * len(both)
     assert not any("IMPRESSION:" in r.findings for r in split)
+
+
+@pytest.mark.real
+def test_most_real_ct_reports_give_findings_and_an_impression(real_data: Path) -> None:
+    path = real_data / "reports" / "mtsamples_radiology.jsonl"
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    split = [split_sections(row["text"]) for row in rows if row["is_ct"]]
+    assert len(split) == 62  # ten of them are clinic notes that mention a CT
+    assert sum(bool(r.findings) for r in split) >= 50
+    assert sum(bool(r.impression) for r in split) >= 51
 
 
 # ---- fitting to a budget ---------------------------------------------------------------------

@@ -10,8 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from t3d.text.boilerplate import mask_tags
 from t3d.text.sections import join_sections, split_sections
 from t3d.text.sentences import split_sentences
+
+GERMAN = json.loads(
+    (Path(__file__).parent / "data" / "sentences_german.json").read_text(encoding="utf-8")
+)
 
 
 def cut(text: str) -> list[str]:
@@ -51,7 +56,21 @@ def test_a_text_is_split_where_a_reader_would(text: str, expected: list[str]) ->
     assert cut(text) == expected
 
 
-@given(st.text(alphabet="ab A.B1?,\n-)(", max_size=80))
+@pytest.mark.parametrize(("text", "expected"), GERMAN)
+def test_a_german_text_is_split_where_a_reader_would(text: str, expected: list[str]) -> None:
+    assert cut(text) == expected
+
+
+def test_marks_that_were_blanked_out_do_not_cut_a_sentence() -> None:
+    text = "1. NO PE SINCE <TIMEX3>XX/XX</TIMEX3>. 2. DR. <PERSON>LAST_NAME</PERSON> WAS PAGED."
+    spans = split_sentences(mask_tags(text))
+    assert [text[start:end] for start, end in spans] == [
+        "NO PE SINCE <TIMEX3>XX/XX</TIMEX3>.",
+        "DR. <PERSON>LAST_NAME</PERSON> WAS PAGED.",
+    ]
+
+
+@given(st.text(alphabet="ab A.B1?,\n-)(re\u00fc", max_size=80))
 def test_spans_are_ordered_inside_the_text_and_lose_no_letter(text: str) -> None:
     spans = split_sentences(text)
     flat = [place for span in spans for place in span]

@@ -3,7 +3,9 @@
 Exit codes: 0 fine, 1 some studies failed, 2 wrong use.
 """
 
-from t3d.cli import cohorts, models
+from __future__ import annotations
+
+from t3d.cli import cohorts, models, reports
 from t3d.cli.app import app, main
 
-__all__ = ["app", "cohorts", "main", "models"]
+__all__ = ["app", "cohorts", "main", "models", "reports"]

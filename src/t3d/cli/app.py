@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -28,6 +29,9 @@ def main() -> None:
     except T3DError as error:
         print_error(f"{type(error).__name__}: {error}")
         sys.exit(WRONG_USE)
+    except BrokenPipeError:  # `t3d info limits | head`: the reader has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
     except KeyboardInterrupt:
         print_error("stopped; what was finished is kept, the same command continues")
         sys.exit(130)

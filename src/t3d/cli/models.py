@@ -112,7 +112,7 @@ def screen(
     """Score one scan for findings, show the slices behind them, say if the model knows such scans.
 
     Args:
-        scan: A NIfTI file.
+        scan: A file, or a folder or archive of DICOM slices.
         checkpoint: A run, or RUN/checkpoints/step-N.
         out: Folder for screen.png and screen.json; default: SCAN's name in this folder.
         findings: Names to look for; default: the 18 of CT-RATE.
@@ -120,11 +120,12 @@ def screen(
         as_json: Print the scores as JSON.
     """
     from t3d.api import load, read
+    from t3d.cohort.engine import guarded
     from t3d.judge.prompts import read_prompts
     from t3d.show.screen import screen_picture
 
     model = load(checkpoint)
-    volume = read(scan)
+    volume = guarded(read, scan)
     asked = None if prompts is None else read_prompts(prompts)
     screening = model.screen(volume, findings, prompts=asked)
     folder = out or Path(f"{volume.volume_id}_screen")
@@ -151,10 +152,10 @@ def info(
     size: str = "demo",
     as_json: Annotated[bool, Parameter(name="--json")] = False,
 ) -> int:
-    """Say what there is: recipes, preparations, a recipe's fields, a cohort, a checkpoint.
+    """Say what there is: recipes, preparations, limits, a recipe's fields, a cohort, a checkpoint.
 
     Args:
-        what: "recipes", "preparations", or the folder of a cohort or run.
+        what: "recipes", "preparations", "limits", or the folder of a cohort or run.
         name: A recipe's name, to print every field.
         size: Size of that recipe.
         as_json: Print as JSON.

@@ -7,7 +7,6 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from hashlib import sha256
 from importlib.resources import as_file
 from importlib.resources import files as resources
 from math import isfinite
@@ -15,6 +14,7 @@ from pathlib import Path
 
 from t3d.cohort.delimited import LABEL_VALUES, read_delimited
 from t3d.cohort.listing import SetAside
+from t3d.cohort.sheets import digest_of_rows
 from t3d.ct.guard import RefusedGrid
 from t3d.errors import SourceError
 from t3d.text.findings import CT_RATE_18
@@ -139,8 +139,8 @@ class Tables:
                     fix="get the table again",
                 )
         if kind == "labels":
-            hashed = sha256(path.read_bytes()).hexdigest()
-            self.labels_facts = {"labels_file": path.name, "labels_sha256": hashed[:16]}
+            digest = digest_of_rows({key: r for key, r in rows.items() if key not in self.torn})
+            self.labels_facts = {"labels_file": path.name, "labels_sha256": digest}
         return rows
 
     def by_study(self) -> dict[str, list[Name]]:

@@ -27,7 +27,9 @@ class SetAside:
     message: str  # what a person reads; no names, no paths of the machine
 
 
-LEFT_OUT_ON_PURPOSE = frozenset({"not_ct", "not_chosen", "not_asked_for"})
+LEFT_OUT_ON_PURPOSE = frozenset(
+    {"not_ct", "not_chosen", "not_asked_for", "duplicate_text", "empty_text", "short_text"}
+)
 """Reasons that are no failure: a localizer is no CT volume, a second kernel was not asked for."""
 
 

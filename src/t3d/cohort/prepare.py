@@ -1,11 +1,13 @@
 """Bring studies into a cohort: parallel, resumable, appendable; what fails is set aside.
 
 A study is recorded after its files are synced, so a killed run leaves a sound cohort, and running
-again goes on where it stopped and ends with the same digest.
+again goes on where it stopped and ends with the same digest. A full disk stops the run; it is not
+the fault of the study that met it.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import logging
 import time
@@ -18,9 +20,11 @@ from types import MappingProxyType
 
 from t3d.cohort import engine
 from t3d.cohort.listing import Source
+from t3d.cohort.preflight import Preflight, Standing, look_ahead, megabytes_of, open_series
 from t3d.cohort.schema import Failure, VolumeRecord, compact, study_content
-from t3d.cohort.shelf import mask_path, pack, volume_path, write_file
+from t3d.cohort.shelf import mask_path, pack, stage, volume_path
 from t3d.cohort.writer import CohortWriter
+from t3d.ct.limits import MAX_ID_CHARS, WORKER_MEMORY_MB
 from t3d.errors import SourceError, StoreError, T3DError
 from t3d.types import Preparation, Series, Study
 
@@ -28,7 +32,7 @@ _log = logging.getLogger(__name__)
 
 SPLITS = ("", "train", "dev", "test")
 _FINGERPRINT_BYTES = 1 << 16
-_MAX_ID_CHARS = 180  # with mask name and suffix a file name stays below 255
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +43,7 @@ class PrepareSummary:
     skipped: int  # studies that an earlier run had finished or set aside
     failed: Mapping[str, int] = field(default_factory=dict)  # reason -> series or studies
     seconds: float = 0.0
+    ahead: Preflight | None = None  # what was estimated before
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +52,9 @@ class _Task:
 
     study: Study
     series: tuple[Series, ...]  # those still to be done
+    megabytes: float  # of their files
     preparation: Preparation
+    loss_hu: int
     out: Path
     root: Path | None  # paths are recorded relative to it
 
@@ -56,8 +63,9 @@ class _Task:
 class _Answer:
     """What became of a task."""
 
-    volumes: tuple[VolumeRecord, ...]
-    failures: tuple[tuple[str, str, str], ...]  # (volume_id, reason, message)
+    volumes: tuple[VolumeRecord, ...] = ()
+    failures: tuple[tuple[str, str, str], ...] = ()  # (volume_id, reason, message)
+    stopped: StoreError | None = None  # the cohort cannot be written
 
 
 def prepare(
@@ -66,8 +74,11 @@ def prepare(
     preparation: Preparation,
     *,
     workers: int | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[Standing], None] | None = None,
     retry_failed: bool = False,
+    loss_hu: int = 0,
+    ignore_disk: bool = False,
+    memory_mb: int = WORKER_MEMORY_MB,
 ) -> PrepareSummary:
     """Bring every study of a source into a cohort folder.
 
@@ -78,16 +89,21 @@ def prepare(
         source: Lists studies; listed twice, so its listing must be repeatable.
         out: The cohort folder, made if missing.
         preparation: The target grid.
-        workers: Processes of one thread each; None = one per core; 0 = in this process.
-        progress: Called with (studies finished, studies in all).
+        workers: Processes of one thread each; None = as many as cores and free memory allow;
+            0 = in this process, without ceilings: for files that you trust.
+        progress: Called before the first study and after each one.
         retry_failed: Try again what an earlier run set aside.
+        loss_hu: Largest error allowed to a stored voxel, HU; 1 = steps of 2 HU, 0 = none.
+        ignore_disk: Start even if the disk does not seem to hold the result.
+        memory_mb: Ceiling of one worker; a study that needs more is set aside.
 
     Returns:
         Counts of this run. A study with several series is done when at least one of them is.
 
     Raises:
         SourceError: A patient is in two splits, or a study id occurs twice with other content.
-        StoreError: The cohort is locked, damaged, or holds other content under the same names.
+        StoreError: The cohort is locked, damaged, or holds other content under the same names;
+            it cannot be written, or the disk is too small.
 
     Source:
         Reason codes: our choice (docs/howto/prepare-your-folder.md).
@@ -96,17 +112,28 @@ def prepare(
     with CohortWriter(out) as writer:
         listing = tuple(source.studies())
         _check_listing(listing, writer)
-        writer.add_preparation(preparation)
+        writer.add_preparation(preparation, loss_hu=loss_hu)
         writer.set_facts(_facts(source))
-        book = _Book(writer, preparation.name, len(listing), progress)
-        for told in getattr(source, "set_aside", lambda: ())():
-            book.fail(told.key, "", told.reason, told.message, counts_as_study=False)
         plan = _Planner(
             listing, writer, preparation, root=getattr(source, "root", None), retry=retry_failed
         )
-        cores = engine.available_cores() if workers is None else workers
+        ahead = plan.look_ahead(workers)
+        _log.info("prepare: %s", ahead.line)
+        if not ignore_disk:
+            ahead.check_disk()
+        book = _Book(writer, preparation.name, ahead, len(listing), progress)
+        for told in getattr(source, "set_aside", lambda: ())():
+            book.fail(told.key, "", told.reason, told.message, counts_as_study=False)
+        book.begin()
+        outcomes = engine.run(
+            prepare_study,
+            plan.tasks(book, loss_hu),
+            workers=ahead.workers,
+            memory_mb=memory_mb,
+            seconds=_ceiling_s,
+        )
         # Closed at once on the way out, so that no worker writes while the writer tidies up.
-        with closing(engine.run(prepare_study, plan.tasks(book), workers=cores)) as outcomes:
+        with closing(outcomes):
             for outcome in outcomes:
                 book.enter(outcome)
     return PrepareSummary(
@@ -114,7 +141,13 @@ def prepare(
         skipped=book.skipped,
         failed=MappingProxyType(dict(sorted(book.failed.items()))),
         seconds=time.monotonic() - began,
+        ahead=ahead,
     )
+
+
+def _ceiling_s(task: _Task) -> float:
+    """Give a study time by the size of its files."""
+    return engine.seconds_for(task.megabytes)
 
 
 def _facts(source: Source) -> dict[str, str]:
@@ -198,8 +231,21 @@ class _Planner:
         self._over = writer.finished(preparation.name) | self._set_aside
         self._owner_of = writer.owner_of
         self._owners: dict[str, str] = {}
+        self._megabytes: dict[str, float] = {}
 
-    def tasks(self, book: _Book) -> Iterator[_Task]:
+    def look_ahead(self, workers: int | None) -> Preflight:
+        """Estimate what is left to do."""
+        todo = {study.study_id: left for study in self._listing if (left := self._left(study))}
+        self._megabytes = {key: megabytes_of(left) for key, left in todo.items()}
+        return look_ahead(
+            tuple(todo.values()),
+            tuple(self._megabytes.values()),
+            self._preparation,
+            self._out,
+            workers=workers,
+        )
+
+    def tasks(self, book: _Book, loss_hu: int) -> Iterator[_Task]:
         """Yield one task per study that has something left to do."""
         for study in self._listing:
             left = self._left(study)
@@ -213,7 +259,9 @@ class _Planner:
             yield _Task(
                 study=study,
                 series=left,
+                megabytes=self._megabytes[study.study_id],
                 preparation=self._preparation,
+                loss_hu=loss_hu,
                 out=self._out,
                 root=self._root,
             )
@@ -234,8 +282,8 @@ class _Planner:
             owner = self._owners.setdefault(name, self._owner_of(name) or study.study_id)
             if owner != study.study_id:
                 return "duplicate_key", f"volume {name} already belongs to study {owner}"
-            if not name or len(name.encode()) > _MAX_ID_CHARS:
-                return "unreadable", f"a volume id has {len(name)} bytes, not 1 to {_MAX_ID_CHARS}"
+            if not name or len(name.encode()) > MAX_ID_CHARS:
+                return "unreadable", f"a volume id has {len(name)} bytes, not 1 to {MAX_ID_CHARS}"
         return None
 
 
@@ -246,17 +294,27 @@ class _Book:
         self,
         writer: CohortWriter,
         preparation: str,
+        ahead: Preflight,
         total: int,
-        progress: Callable[[int, int], None] | None,
+        progress: Callable[[Standing], None] | None,
     ) -> None:
         self._writer = writer
         self._preparation = preparation
+        self._ahead = ahead
         self._total = total
         self._progress = progress
         self.done = 0
         self.skipped = 0
         self.failed: Counter[str] = Counter()
         self._finished = 0
+        self._worked = 0
+        self._megabytes = 0.0
+        self._began = time.monotonic()
+
+    def begin(self) -> None:
+        """Start the clock and tell what lies ahead."""
+        self._began = time.monotonic()
+        self._tell()
 
     def skip(self) -> None:
         """Count a study that an earlier run dealt with."""
@@ -288,13 +346,20 @@ class _Book:
             self._tick()
 
     def enter(self, outcome: engine.Done[_Task, _Answer] | engine.Lost[_Task]) -> None:
-        """Record what a worker did."""
+        """Record what a worker did.
+
+        Raises:
+            StoreError: The cohort cannot be written.
+        """
         study = outcome.task.study
+        self._worked += 1
+        self._megabytes += outcome.task.megabytes
         if isinstance(outcome, engine.Lost):
-            message = f"the worker process died under this study (exit code {outcome.exit_code})"
-            self.fail(study.study_id, "", "worker_died", message)
+            self.fail(study.study_id, "", outcome.reason, f"{outcome.message}, on this study")
             return
         answer = outcome.value
+        if answer.stopped is not None:
+            raise answer.stopped
         if answer.volumes:
             self.done += 1
             self._writer.record(study, self._preparation, answer.volumes)
@@ -303,78 +368,113 @@ class _Book:
         self._tick()
 
     def _tick(self) -> None:
-        """Tell how far we are."""
+        """Count a study that is dealt with."""
         self._finished += 1
+        self._tell()
+
+    def _tell(self) -> None:
+        """Tell how far we are."""
         if self._progress is not None:
-            self._progress(self._finished, self._total)
+            self._progress(
+                Standing(
+                    done=self._finished,
+                    total=self._total,
+                    failed=self.failed.total(),
+                    worked=self._worked,
+                    megabytes=self._megabytes,
+                    total_megabytes=self._ahead.source_mb,
+                    seconds=time.monotonic() - self._began,
+                    ahead=self._ahead,
+                )
+            )
 
 
 def prepare_study(task: _Task) -> _Answer:
     """Prepare the series of one study; runs in a worker."""
     from t3d.ct.guard import reason_of
 
-    expected = (
-        T3DError,
-        OSError,
-        EOFError,
-        ValueError,
-        ArithmeticError,
-        LookupError,
-        MemoryError,
-    )
     volumes, failures = [], []
     for series in task.series:
         try:
             volumes.append(_prepare_series(series, task))
-        except expected as error:
-            told = str(error) if isinstance(error, T3DError) else type(error).__name__
+        except StoreError as error:
+            return _Answer(stopped=error)
+        except engine.READING_ERRORS as error:
+            if isinstance(error, OSError) and error.errno in _DISK_FULL:
+                return _Answer(stopped=_no_room(error))
+            told = str(error) if isinstance(error, T3DError) else engine.named(error)
             failures.append((series.series_id, reason_of(error), told))
     return _Answer(tuple(volumes), tuple(failures))
 
 
-def _prepare_series(series: Series, task: _Task) -> VolumeRecord:
-    """Read, regrid and shelve one series with its masks."""
-    from t3d.ct.door import open_scan
-    from t3d.ct.regrid import regrid, regrid_label
-
-    preparation = task.preparation
-    with open_scan(series.files, name=series.series_id, override=series.header) as file:
-        volume = regrid(file, preparation, check=True)
-        masks = {
-            name: regrid_label(series.masks[name], preparation, like=file)
-            for name in sorted(series.masks)
-        }
-    geometry = volume.world_from_voxel.tolist()
-    notes = {"world_from_voxel": compact(geometry), "steps": compact(volume.steps)}
-    key, name = series.series_id, preparation.name
-    of_masks = {
-        mask: write_file(mask_path(task.out, name, key, mask), pack(labels, notes))
-        for mask, labels in masks.items()
-    }
-    z, y, x = volume.voxels.shape
-    return VolumeRecord(
-        volume_id=key,
-        sha256=write_file(volume_path(task.out, name, key), pack(volume.voxels, notes)),
-        shape=(z, y, x),
-        world_from_voxel=tuple(tuple(row) for row in geometry),
-        steps=volume.steps,
-        masks=of_masks,
-        facts=series.facts,
-        source=_source_of(series.files, task.root),
+def _no_room(error: OSError) -> StoreError:
+    """Say that reading needed room on a disk, e.g. to unpack an archive."""
+    return StoreError(
+        f"no room for temporary files: {error.strerror}",
+        expected="room to unpack a study",
+        fix="free some space, or set TMPDIR to a disk with room; running again goes on",
     )
 
 
+def _prepare_series(series: Series, task: _Task) -> VolumeRecord:
+    """Read, regrid and stage one series with its masks."""
+    from t3d.ct.mask_stack import regrid_masks
+    from t3d.ct.regrid import regrid
+
+    preparation = task.preparation
+    with open_series(series) as file:
+        volume = regrid(file, preparation, check=True)
+        masks, depths = regrid_masks(series.masks, preparation, like=file)
+        facts = dict(getattr(file, "facts", {})) | dict(series.facts)
+        instances = _instances(file.instances)
+    steps, loss = volume.steps, task.loss_hu
+    if loss:
+        steps += (f"kept in steps of {2 * loss} HU, error at most {loss} HU",)
+    geometry = volume.world_from_voxel.tolist()
+    notes = {"world_from_voxel": compact(geometry), "steps": compact(steps)}
+    key, name = series.series_id, preparation.name
+    staged, of_masks = [], {}
+    for mask, labels in masks.items():
+        path, of_masks[mask] = stage(mask_path(task.out, name, key, mask), pack(labels, notes))
+        staged.append(path)
+    packed = pack(volume.voxels, notes, loss_hu=loss)
+    path, sha256 = stage(volume_path(task.out, name, key), packed)
+    z, y, x = volume.voxels.shape
+    return VolumeRecord(
+        volume_id=key,
+        sha256=sha256,
+        shape=(z, y, x),
+        world_from_voxel=tuple(tuple(row) for row in geometry),
+        steps=steps,
+        masks=of_masks,
+        depths=depths,
+        facts=facts,
+        source=_source_of(series.files, task.root),
+        instances=instances,
+        staged=(*staged, path),
+    )
+
+
+def _instances(told: Sequence[tuple[int, float]]) -> tuple[tuple[int, float], ...]:
+    """Keep the instance numbers that mean one place; a number used twice cites nothing."""
+    times = Counter(number for number, _ in told)
+    return tuple(sorted((number, z_mm) for number, z_mm in told if times[number] == 1))
+
+
 def _source_of(files: Sequence[Path], root: Path | None) -> dict[str, str]:
-    """Name one file and its fingerprint; of many, their number and a fingerprint of all."""
-    if len(files) == 1:
+    """Name one file and its fingerprint; of many, their number and a fingerprint of all.
+
+    A source without a root keeps its paths to itself: file names may hold identifiers.
+    """
+    if len(files) == 1 and root is not None:
         return {"file": _shown(files[0], root), "fingerprint": fingerprint(files[0])}
     total = hashlib.sha256("".join(fingerprint(file) for file in files).encode())
     return {"files": str(len(files)), "fingerprint": total.hexdigest()}
 
 
-def _shown(path: Path, root: Path | None) -> str:
+def _shown(path: Path, root: Path) -> str:
     """Give a path relative to the source, so that a cohort names no machine."""
-    if root is not None and path.is_relative_to(root):
+    if path.is_relative_to(root):
         return path.relative_to(root).as_posix()
     return path.name
 

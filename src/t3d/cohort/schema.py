@@ -8,13 +8,17 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
+from t3d.errors import StoreError
 from t3d.types import Preparation, Study, Zyx
 
-VERSION = "1"
+VERSION = "2"
+SOURCE_LABELS = "source"  # origin of the labels that came with the studies
+LABELS_FROM = "labels_from"  # key of `meta`: the origin whose labels a study is listed with
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -33,7 +37,9 @@ CREATE TABLE IF NOT EXISTS volume (
     PRIMARY KEY (volume_id, preparation)) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS volume_study ON volume (study_id, volume_id);
 CREATE TABLE IF NOT EXISTS label (
-    study_id TEXT, name TEXT, value INTEGER, PRIMARY KEY (study_id, name)) WITHOUT ROWID;
+    study_id TEXT, name TEXT, origin TEXT, value INTEGER, report INTEGER NOT NULL,
+    section TEXT NOT NULL, start INTEGER NOT NULL, stop INTEGER NOT NULL,
+    PRIMARY KEY (study_id, name, origin)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS sentence (
     study_id TEXT, position INTEGER, section TEXT NOT NULL, start INTEGER NOT NULL,
     stop INTEGER NOT NULL, finding TEXT NOT NULL, z_centre_mm REAL, z_low_mm REAL,
@@ -55,12 +61,23 @@ CREATE TABLE IF NOT EXISTS failure (
     message TEXT NOT NULL, PRIMARY KEY (study_id, volume_id, preparation)) WITHOUT ROWID;
 """
 
+_UPGRADE_FROM_1 = """
+ALTER TABLE label RENAME TO label_1;
+CREATE TABLE label (
+    study_id TEXT, name TEXT, origin TEXT, value INTEGER, report INTEGER NOT NULL,
+    section TEXT NOT NULL, start INTEGER NOT NULL, stop INTEGER NOT NULL,
+    PRIMARY KEY (study_id, name, origin)) WITHOUT ROWID;
+INSERT INTO label SELECT study_id, name, 'source', value, 0, '', 0, 0 FROM label_1;
+DROP TABLE label_1;
+UPDATE meta SET value = '2' WHERE key = 'version';
+"""
+
 EXPORTS: Mapping[str, str] = {
     "meta": "SELECT key, value FROM meta ORDER BY key",
     "study": "SELECT study_id, patient_id, split, facts, content FROM study ORDER BY study_id",
     "report": "SELECT * FROM report ORDER BY study_id, position",
     "volume": "SELECT * FROM volume ORDER BY volume_id, preparation",
-    "label": "SELECT * FROM label ORDER BY study_id, name",
+    "label": "SELECT * FROM label ORDER BY study_id, name, origin",
     "sentence": "SELECT * FROM sentence ORDER BY study_id, position",
     "slice": "SELECT * FROM slice ORDER BY series_id, instance",
     "item": "SELECT * FROM item ORDER BY study_id, position",
@@ -85,6 +102,19 @@ class StudyRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LabelRow:
+    """What one origin says of one finding of one study, and the place in a report that says so."""
+
+    study_id: str
+    name: str
+    value: int | None  # 1 present, 0 denied, None = not stated
+    report: int = 0  # which of the study's reports
+    section: str = ""  # "findings" or "impression"; "" = no place
+    start: int = 0  # first character within the section
+    end: int = 0  # one past the last character
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
     """A study, or one of its series, that was set aside."""
 
@@ -105,8 +135,22 @@ class VolumeRecord:
     world_from_voxel: tuple[tuple[float, ...], ...]  # (4, 4), LPS mm
     steps: tuple[str, ...]
     masks: Mapping[str, str] = field(default_factory=dict)  # name -> sha256
+    # Mask of a finding -> centre, lowest and highest slice in LPS mm.
+    depths: Mapping[str, tuple[float, float, float]] = field(default_factory=dict)
     facts: Mapping[str, str] = field(default_factory=dict)
     source: Mapping[str, str] = field(default_factory=dict)  # file and fingerprint
+    instances: tuple[tuple[int, float], ...] = ()  # (DICOM instance number, z in LPS mm)
+    staged: tuple[Path, ...] = ()  # its files, written but not published yet
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forgotten:
+    """What was removed from a cohort with one patient."""
+
+    studies: tuple[str, ...]
+    volumes: tuple[str, ...]
+    files: tuple[str, ...]  # relative to the cohort
+    rows: Mapping[str, int]  # table -> how many
 
 
 def compact(value: object) -> str:
@@ -152,6 +196,48 @@ def preparation_from_json(told: Mapping[str, Any]) -> Preparation:
         filter=told["filter"],
         store_clip_hu=(low, high),
     )
+
+
+def upgrade(connection: sqlite3.Connection) -> None:
+    """Give the labels of a cohort of version 1 their origin; all of it or nothing."""
+    run = connection.execute
+    if not run("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchone():
+        return
+    if run("SELECT value FROM meta WHERE key = 'version'").fetchone() != ("1",):
+        return
+    run("BEGIN IMMEDIATE")
+    for statement in _UPGRADE_FROM_1.split(";"):
+        if statement.strip():
+            run(statement)
+    run("COMMIT")
+
+
+def write_labels(
+    connection: sqlite3.Connection, origin: str, rows: Iterable[LabelRow], known: set[str]
+) -> int:
+    """Replace what one origin says; the caller holds the transaction. Gives the rows' number."""
+    if origin in ("", SOURCE_LABELS):
+        raise StoreError(
+            f"labels of origin {origin!r} cannot be written",
+            expected="an origin of their own; labels of the source stay as they came",
+            fix="give another origin",
+        )
+    count = 0
+    connection.execute("DELETE FROM label WHERE origin = ?", (origin,))
+    for row in rows:
+        if row.study_id not in known:
+            raise StoreError(
+                "labels for a study that is not recorded in the cohort",
+                expected="studies as `Cohort.studies` lists them",
+                fix="leave out the labels of other studies",
+            )
+        place = (row.report, row.section, row.start, row.end)
+        connection.execute(
+            "INSERT INTO label VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (row.study_id, row.name, origin, row.value, *place),
+        )
+        count += 1
+    return count
 
 
 def export(connection: sqlite3.Connection) -> Iterator[str]:

@@ -20,7 +20,17 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from t3d.cohort.schema import EXPORTS, VERSION, Failure, StudyRow, digest_of, preparation_from_json
+from t3d.cohort.schema import (
+    EXPORTS,
+    LABELS_FROM,
+    SOURCE_LABELS,
+    VERSION,
+    Failure,
+    LabelRow,
+    StudyRow,
+    digest_of,
+    preparation_from_json,
+)
 from t3d.cohort.shelf import mask_path, read_array, read_box, volume_path
 from t3d.errors import StoreError
 from t3d.types import Item, Preparation, Report, Sentence, Volume, Zyx
@@ -124,12 +134,15 @@ class Cohort:
         found = (preparation_from_json(json.loads(f.read_text("utf-8"))) for f in files)
         return MappingProxyType({p.name: p for p in found})
 
-    def studies(self, split: str | None = None) -> tuple[StudyRow, ...]:
+    def studies(self, split: str | None = None, *, labels_of: str = "") -> tuple[StudyRow, ...]:
         """List the studies that have at least one volume, ordered by study_id.
 
         Args:
             split: "train", "dev", "test", "" (no split given), or None for all.
+            labels_of: Whose labels to list; "" = those the cohort was set to, which are the
+                source's unless `t3d label` was told otherwise.
         """
+        origin = labels_of or self.facts.get(LABELS_FROM, SOURCE_LABELS)
         where = "" if split is None else " WHERE split = ?"
         given = () if split is None else (split,)
         volumes: dict[str, list[str]] = {}
@@ -138,7 +151,8 @@ class Cohort:
         ):
             volumes.setdefault(study_id, []).append(volume_id)
         labels: dict[str, dict[str, int | None]] = {}
-        for study_id, name, value in self._rows("SELECT study_id, name, value FROM label"):
+        listed = "SELECT study_id, name, value FROM label WHERE origin = ?"
+        for study_id, name, value in self._rows(listed, origin):
             labels.setdefault(study_id, {})[name] = value
         query = f"SELECT study_id, patient_id, split, facts FROM study{where} ORDER BY study_id"
         return tuple(
@@ -152,6 +166,31 @@ class Cohort:
             )
             for study_id, patient_id, of_split, facts in self._rows(query, *given)
         )
+
+    def labels(self, origin: str) -> tuple[LabelRow, ...]:
+        """Give what one origin says, by study and finding; () = nothing."""
+        rows = self._rows(
+            "SELECT study_id, name, value, report, section, start, stop FROM label "
+            "WHERE origin = ? ORDER BY study_id, name",
+            origin,
+        )
+        return tuple(
+            LabelRow(
+                study_id=study_id,
+                name=name,
+                value=value,
+                report=report,
+                section=section,
+                start=start,
+                end=stop,
+            )
+            for study_id, name, value, report, section, start, stop in rows
+        )
+
+    @property
+    def label_origins(self) -> tuple[str, ...]:
+        """Who has said anything of the findings; sorted."""
+        return tuple(sorted(o for (o,) in self._rows("SELECT DISTINCT origin FROM label")))
 
     def _preparation(self, name: str | None) -> str:
         """Name the preparation meant, where only one can be meant."""
@@ -199,10 +238,10 @@ class Cohort:
         import numpy as np
 
         name = self._preparation(preparation)
-        matrix, steps = self._volume_row(volume_id, name, "world_from_voxel, steps")
+        matrix, steps, shape = self._volume_row(volume_id, name, "world_from_voxel, steps, shape")
         return Volume(
             volume_id=volume_id,
-            voxels=read_array(volume_path(self.path, name, volume_id)),
+            voxels=read_array(volume_path(self.path, name, volume_id), json.loads(shape)),
             world_from_voxel=np.array(json.loads(matrix), dtype=np.float64),
             steps=tuple(json.loads(steps)),
         )
@@ -237,7 +276,8 @@ class Cohort:
                 expected=f"0 <= low < high <= {tuple(shape)} on each axis (z, y, x)",
                 fix="cut the box to the volume first",
             )
-        box: NDArray[int16] = read_box(volume_path(self.path, name, volume_id), low, high)
+        path = volume_path(self.path, name, volume_id)
+        box: NDArray[int16] = read_box(path, low, high, shape)
         return box
 
     def world_from_voxel(self, volume_id: str, preparation: str | None = None) -> NDArray[float64]:
@@ -269,7 +309,8 @@ class Cohort:
         held = self._preparation(preparation)
         if name not in self.mask_names(volume_id, held):
             return None
-        labels: NDArray[uint8] = read_array(mask_path(self.path, held, volume_id, name))
+        path = mask_path(self.path, held, volume_id, name)
+        labels: NDArray[uint8] = read_array(path, self.shape(volume_id, held))
         return labels
 
     def report(self, study_id: str) -> Report | None:
@@ -307,6 +348,16 @@ class Cohort:
             )
             for section, start, stop, finding, centre, low, high, origin in rows
         )
+
+    def slices(self, series_id: str) -> tuple[tuple[int, float], ...]:
+        """Give (instance number, z in LPS mm) of a DICOM series, by number; () = none known."""
+        query = "SELECT instance, z_mm FROM slice WHERE series_id = ? ORDER BY instance"
+        return tuple((number, z_mm) for number, z_mm in self._rows(query, series_id))
+
+    def volume_facts(self, volume_id: str, preparation: str | None = None) -> Mapping[str, str]:
+        """Give what its files and its source say of a volume: kernel, manufacturer, phase."""
+        (told,) = self._volume_row(volume_id, self._preparation(preparation), "facts")
+        return MappingProxyType(json.loads(told))
 
     def items(self, study_id: str) -> tuple[Item, ...]:
         """Give the known occurrences of findings (phantoms, annotations)."""

@@ -1,10 +1,16 @@
-"""The one process that may change a cohort: a lock, batched transactions, nothing half done."""
+"""The one process that may change a cohort: a lock, batched transactions, nothing half done.
+
+Workers only stage files; this process publishes and records them. So a worker whose parent was
+killed can leave a stray temporary file behind, but never change what a later run has written.
+"""
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
+import shutil
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
@@ -13,19 +19,35 @@ from types import TracebackType
 from typing import IO
 
 from t3d.cohort.schema import (
+    LABELS_FROM,
     SCHEMA,
+    SOURCE_LABELS,
     VERSION,
     Failure,
+    Forgotten,
+    LabelRow,
     VolumeRecord,
     compact,
     preparation_from_json,
     preparation_json,
     study_content,
+    upgrade,
+    write_labels,
 )
-from t3d.cohort.shelf import mask_path, sync_folder, volume_path, write_file
+from t3d.cohort.shelf import (
+    STAGED,
+    mask_path,
+    publish,
+    sync_folder,
+    volume_path,
+    write_file,
+    writing,
+)
 from t3d.cohort.store import TABLES_FILE
 from t3d.errors import StoreError
 from t3d.types import Preparation, Study
+
+CACHE_FOLDER = "cache"  # what others computed from the volumes; made again when asked for
 
 _BATCH = 256  # studies per transaction: each one costs two syncs
 
@@ -42,7 +64,8 @@ class CohortWriter:
         self._waiting = 0
 
     def __enter__(self) -> CohortWriter:
-        self.path.mkdir(parents=True, exist_ok=True)
+        with writing(f"cohort {self.path.name}"):
+            self.path.mkdir(parents=True, exist_ok=True)
         with ExitStack() as opened:  # whatever goes wrong in here, the lock is given back
             self._lock = opened.enter_context(_locked(self.path))
             tables = self.path / TABLES_FILE
@@ -67,12 +90,11 @@ class CohortWriter:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        try:
-            self.commit()
-            if error is not None:
+        with self._opened:
+            try:
+                self.commit()
+            finally:
                 self._clean_up()
-        finally:
-            self._opened.close()
 
     def _set_up(self) -> None:
         """Make the tables, or check that they are ours."""
@@ -80,6 +102,7 @@ class CohortWriter:
         run("PRAGMA journal_mode = DELETE")  # not WAL: cohorts lie on network disks
         run("PRAGMA synchronous = FULL")
         run("PRAGMA secure_delete = ON")
+        upgrade(self._connection)
         for statement in SCHEMA.split(";"):
             if statement.strip():
                 run(statement)
@@ -94,17 +117,18 @@ class CohortWriter:
 
     def _clean_up(self) -> None:
         """Remove files that an interrupted run wrote but did not record; they will come again."""
-        recorded: set[Path] = set()
         rows = self._connection.execute("SELECT volume_id, preparation, masks FROM volume")
-        for volume_id, preparation, masks in rows:
-            recorded.add(volume_path(self.path, preparation, volume_id))
-            for name in json.loads(masks):
-                recorded.add(mask_path(self.path, preparation, volume_id, name))
+        recorded = {path for row in rows for path in self._files_of(*row)}
         for folder in ("volumes", "masks"):
             for path in (self.path / folder).glob("*/*"):
-                if path.suffix in (".b2nd", ".tmp") and path not in recorded:
-                    # A worker that outlived its killed parent may be renaming it just now.
+                if path.suffix in (".b2nd", STAGED) and path not in recorded:
                     path.unlink(missing_ok=True)
+
+    def _files_of(self, volume_id: str, preparation: str, masks: str) -> Iterator[Path]:
+        """Say where the files of one row of `volume` lie."""
+        yield volume_path(self.path, preparation, volume_id)
+        for name in json.loads(masks):
+            yield mask_path(self.path, preparation, volume_id, name)
 
     def set_facts(self, facts: Mapping[str, str]) -> None:
         """Record what holds for the whole cohort; what is there already stays."""
@@ -112,25 +136,26 @@ class CohortWriter:
             "INSERT OR IGNORE INTO meta VALUES (?, ?)", sorted(facts.items())
         )
 
-    def add_preparation(self, preparation: Preparation) -> None:
-        """Record a preparation under its name.
+    def add_preparation(self, preparation: Preparation, *, loss_hu: int = 0) -> None:
+        """Record a preparation under its name, and how exactly its volumes are kept.
 
         Raises:
             StoreError: The name is taken by another one.
         """
         path = self.path / "preparations" / f"{preparation.name}.json"
-        if path.is_file():
-            held = preparation_from_json(json.loads(path.read_text("utf-8")))
-            if held != preparation:
-                raise StoreError(
-                    f"cohort {self.path.name}: {preparation.name!r} is there with other settings: "
-                    f"{compact(preparation_json(held))}",
-                    expected=f"the same settings: {compact(preparation_json(preparation))}",
-                    fix="give the new preparation another name",
-                )
+        told = preparation_json(preparation) | ({"loss_hu": loss_hu} if loss_hu else {})
+        if not path.is_file():
+            write_file(path, (json.dumps(told, indent=1, sort_keys=True) + "\n").encode())
             return
-        told = json.dumps(preparation_json(preparation), indent=1, sort_keys=True) + "\n"
-        write_file(path, told.encode())
+        there = json.loads(path.read_text("utf-8"))
+        held = there | preparation_json(preparation_from_json(there))
+        if compact(held) != compact(told):
+            raise StoreError(
+                f"cohort {self.path.name}: {preparation.name!r} is there with other settings: "
+                f"{compact(held)}",
+                expected=f"the same settings: {compact(told)}",
+                fix="give the new preparation another name",
+            )
 
     def known_studies(self) -> dict[str, tuple[str, str, str]]:
         """Give study_id -> (patient_id, split, content digest) of all recorded studies."""
@@ -138,11 +163,15 @@ class CohortWriter:
         return {study_id: (patient, split, content) for study_id, patient, split, content in rows}
 
     def finished(self, preparation: str) -> set[tuple[str, str]]:
-        """Give (study_id, volume_id) of all volumes prepared this way."""
+        """Give (study_id, volume_id) of all volumes prepared this way whose files are there."""
         rows = self._connection.execute(
-            "SELECT study_id, volume_id FROM volume WHERE preparation = ?", (preparation,)
+            "SELECT study_id, volume_id, masks FROM volume WHERE preparation = ?", (preparation,)
         )
-        return set(rows)
+        return {
+            (study_id, volume_id)
+            for study_id, volume_id, masks in rows
+            if all(path.is_file() for path in self._files_of(volume_id, preparation, masks))
+        }
 
     def set_aside(self, preparation: str) -> set[tuple[str, str]]:
         """Give (study_id, volume_id) of all failures; volume_id "" = the whole study."""
@@ -159,10 +188,14 @@ class CohortWriter:
         return None if row is None else str(row[0])
 
     def record(self, study: Study, preparation: str, volumes: Iterable[VolumeRecord]) -> None:
-        """Record a study and its prepared volumes, whose files are on disk already."""
+        """Publish the files of prepared volumes and record them with their study."""
+        volumes = tuple(volumes)
+        depths = {f"mask:{name}": z for one in volumes for name, z in one.depths.items()}
         with self._whole():
-            self._record_study(study)
+            self._record_study(study, depths)
             for volume in volumes:
+                for staged in volume.staged:
+                    publish(staged)
                 self._record_volume(study.study_id, preparation, volume)
         self._count()
 
@@ -183,6 +216,10 @@ class CohortWriter:
                 compact(dict(volume.source)),
             ),
         )
+        self._connection.executemany(
+            "INSERT OR REPLACE INTO slice VALUES (?, ?, ?)",
+            [(volume.volume_id, number, z_mm) for number, z_mm in volume.instances],
+        )
         self._connection.execute(
             "DELETE FROM failure WHERE study_id = ? AND preparation = ? AND volume_id IN ('', ?)",
             (study_id, preparation, volume.volume_id),
@@ -198,7 +235,7 @@ class CohortWriter:
             )
         self._count()
 
-    def _record_study(self, study: Study) -> None:
+    def _record_study(self, study: Study, depths: Mapping[str, tuple[float, float, float]]) -> None:
         """Record texts and facts once; a second preparation finds them there."""
         run, key = self._connection.execute, study.study_id
         fresh = run(
@@ -216,14 +253,15 @@ class CohortWriter:
             ],
         )
         many(
-            "INSERT INTO label VALUES (?, ?, ?)",
-            [(key, name, value) for name, value in study.labels.items()],
+            "INSERT INTO label VALUES (?, ?, ?, ?, 0, '', 0, 0)",
+            [(key, name, SOURCE_LABELS, value) for name, value in study.labels.items()],
         )
         many(
             "INSERT INTO sentence VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             [
-                (key, n, s.section, s.start, s.end, s.finding, *(s.z_mm or (None,) * 3), s.origin)
+                (key, n, s.section, s.start, s.end, s.finding, *(z or (None,) * 3), s.origin)
                 for n, s in enumerate(study.sentences)
+                for z in (s.z_mm or depths.get(s.origin),)
             ],
         )
         many(
@@ -234,21 +272,131 @@ class CohortWriter:
             ],
         )
 
+    def put_labels(self, origin: str, rows: Iterable[LabelRow], *, told: str = "") -> int:
+        """Record what one origin says of the studies; what it said before is replaced.
+
+        Args:
+            origin: Who says so, e.g. "rule/ct_rate18"; never that of the source's own labels.
+            rows: At most one for each study and finding; studies must be recorded here.
+            told: How the labels were made; kept among the cohort's facts.
+
+        Returns:
+            How many rows were recorded.
+
+        Raises:
+            StoreError: The origin is that of the source, or a row's study is not here.
+        """
+        known = set(self.known_studies())
+        with self._whole():
+            count = write_labels(self._connection, origin, rows, known)
+            self._set_meta(f"labels/{origin}", told)
+        self.commit()
+        return count
+
+    def list_labels_of(self, origin: str) -> None:
+        """Let studies be listed, and models be trained, with the labels of one origin."""
+        with self._whole():
+            self._set_meta(LABELS_FROM, origin)
+        self.commit()
+
+    def _set_meta(self, key: str, value: str) -> None:
+        """Record a fact of the cohort, or replace it."""
+        self._connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
+
+    def forget_patient(self, patient_id: str) -> Forgotten:
+        """Remove a patient: rows (overwritten in the file), volumes, masks, and all caches.
+
+        Rows go first, in one transaction; files that a crash leaves are removed when the cohort
+        is next opened for writing. Preparing the same source again brings the patient back. Of
+        studies that were only set aside no patient is on record: their rows of `failure` stay.
+
+        Args:
+            patient_id: As listed in `StudyRow.patient_id`.
+
+        Returns:
+            What was removed.
+
+        Raises:
+            StoreError: No study of that patient is here.
+        """
+        self.commit()
+        chosen = "SELECT study_id FROM study WHERE patient_id = ?"
+        studies = self._column(chosen, patient_id)
+        if not studies:
+            raise StoreError(
+                f"cohort {self.path.name}: no study of the patient named",
+                expected="a patient_id as `Cohort.studies` lists it",
+                fix="check the id; a patient whose studies were all set aside is not recorded",
+            )
+        of_them = f"WHERE study_id IN ({chosen})"
+        volumes = self._column(f"SELECT DISTINCT volume_id FROM volume {of_them}", patient_id)
+        query = f"SELECT volume_id, preparation, masks FROM volume {of_them}"
+        held = self._connection.execute(query, (patient_id,)).fetchall()
+        files = [path for row in held for path in self._files_of(*row)]
+        rows = self._remove_rows(patient_id, of_them, chosen)
+        for path in files:
+            path.unlink(missing_ok=True)
+        if (self.path / CACHE_FOLDER).is_dir():
+            shutil.rmtree(self.path / CACHE_FOLDER)
+            files.append(self.path / CACHE_FOLDER)
+        names = sorted(path.relative_to(self.path).as_posix() for path in files)
+        return Forgotten(studies=studies, volumes=volumes, files=tuple(names), rows=rows)
+
+    def _remove_rows(self, patient_id: str, of_them: str, chosen: str) -> dict[str, int]:
+        """Delete a patient's rows from every table, those that others hang on last."""
+        of_volumes = f"IN (SELECT volume_id FROM volume {of_them})"
+        removed = {}
+        with self._whole():
+            for table, where in (
+                ("slice", f"WHERE series_id {of_volumes}"),
+                ("box", f"WHERE volume_id {of_volumes}"),
+                ("twin", f"{of_them} OR twin_of IN ({chosen})"),
+                *((t, of_them) for t in ("report", "label", "sentence", "item", "failure")),
+                ("volume", of_them),
+                ("study", "WHERE patient_id = ?"),
+            ):
+                given = (patient_id,) * where.count("?")
+                gone = self._connection.execute(f"DELETE FROM {table} {where}", given)
+                removed[table] = gone.rowcount
+        self.commit()
+        return {table: count for table, count in removed.items() if count}
+
+    def _column(self, query: str, *given: str) -> tuple[str, ...]:
+        """Read one sorted column."""
+        return tuple(sorted(str(value) for (value,) in self._connection.execute(query, given)))
+
     @contextmanager
     def _whole(self) -> Iterator[None]:
         """Let everything inside become part of the open transaction, or nothing of it."""
-        if not self._connection.in_transaction:
-            self._connection.execute("BEGIN IMMEDIATE")
-        self._connection.execute("SAVEPOINT one")
-        whole = False
+        with self._told():
+            if not self._connection.in_transaction:
+                self._connection.execute("BEGIN IMMEDIATE")
+            self._connection.execute("SAVEPOINT one")
+            whole = False
+            try:
+                yield
+                whole = True
+            finally:
+                # Also on Ctrl-C: the batch is committed on the way out, without half a study.
+                # A full disk may have ended the transaction, and the savepoint with it.
+                if not whole and self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK TO one")
+                if self._connection.in_transaction:
+                    self._connection.execute("RELEASE one")
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Turn what SQLite says against writing into an error that says how to go on."""
         try:
             yield
-            whole = True
-        finally:
-            # Also on Ctrl-C: the batch is committed on the way out, without half a study.
-            if not whole:
-                self._connection.execute("ROLLBACK TO one")
-            self._connection.execute("RELEASE one")
+        except sqlite3.Error as error:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            raise StoreError(
+                f"cohort {self.path.name}: its tables cannot be written ({error})",
+                expected="a disk with room, and permission to write",
+                fix="free some space, then run again: it goes on where it was",
+            ) from error
 
     def _count(self) -> None:
         """Commit every so many records."""
@@ -264,17 +412,25 @@ class CohortWriter:
             if (self.path / folder).is_dir():
                 for entry in os.scandir(self.path / folder):
                     sync_folder(Path(entry.path))
-        self._connection.execute("COMMIT")
+        with self._told():
+            self._connection.execute("COMMIT")
         self._waiting = 0
 
 
 def _locked(path: Path) -> IO[bytes]:
     """Take the writer's lock; the system gives it back when this process ends, however."""
-    file = open(path / "cohort.lock", "ab")  # noqa: SIM115 - held as long as the writer lives
+    with writing(f"cohort {path.name}"):
+        file = open(path / "cohort.lock", "ab")  # noqa: SIM115 - held as long as the writer lives
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         file.close()
+        if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+            raise StoreError(
+                f"cohort {path.name} cannot be locked: {error.strerror}",
+                expected="a file system that knows locks: two writers would damage a cohort",
+                fix="prepare on a local disk and copy the cohort",
+            ) from error
         raise StoreError(
             f"cohort {path.name} is being written by another process",
             expected="one writer at a time",

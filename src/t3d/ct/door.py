@@ -14,6 +14,7 @@ from t3d.ct import gzipped
 from t3d.ct.guard import RefusedFile
 from t3d.ct.itk import open_itk
 from t3d.ct.nifti import open_nifti
+from t3d.ct.npz import is_npz, open_npz
 from t3d.ct.slices import Slices, read_whole
 from t3d.types import HeaderOverride, Volume
 
@@ -77,7 +78,7 @@ def open_scan(
     paths = [Path(file) for file in files]
     what = name or (_stem(paths[0]) if len(paths) == 1 else "a series")
     kind, path = _sorted_out(paths, what)
-    if override is not None and kind != "nifti":
+    if override is not None and kind not in ("nifti", "npz"):
         raise RefusedFile(
             f"{what}: a table's header values meet a file that is not NIfTI",
             expected="a HeaderOverride for NIfTI only",
@@ -85,9 +86,9 @@ def open_scan(
         )
     with ExitStack() as stack:
         if kind == "nifti":
-            file = stack.enter_context(open_nifti(path, override))
-            file.name = name or file.name
-            yield file
+            yield stack.enter_context(open_nifti(path, override, name=name))
+        elif kind == "npz":
+            yield stack.enter_context(open_npz(path, override, name=what))
         elif kind == "itk":
             yield stack.enter_context(open_itk(path, name=what))
         else:
@@ -145,6 +146,8 @@ def _kind_of_bytes(start: bytes) -> str:
         return "dicom"
     if start.startswith(b"NRRD") or _is_metaimage(start):
         return "itk"
+    if is_npz(start):
+        return "npz"
     return "archive" if start.startswith(_ARCHIVES) or start[257:262] == b"ustar" else ""
 
 

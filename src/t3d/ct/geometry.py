@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from t3d.ct.guard import MAX_VOXELS, RefusedGrid
+from t3d.ct.guard import RefusedGrid
+from t3d.ct.limits import MAX_UPRIGHT_RATIO, MAX_VOXELS
 from t3d.types import Zyx
 
 Matrix = NDArray[np.float64]
@@ -178,7 +179,7 @@ def upright_grid(
         Matrix and shape of the new grid.
 
     Raises:
-        RefusedGrid: The grid would exceed MAX_VOXELS.
+        RefusedGrid: The grid would exceed MAX_VOXELS, or MAX_UPRIGHT_RATIO times the input.
     """
     pitch = np.array([world_from_voxel[w, a] for a, w in enumerate(_WORLD_OF_ZYX)])
     edges = np.array([[a, b, c, 1.0] for a in (0, 1) for b in (0, 1) for c in (0, 1)])
@@ -186,10 +187,11 @@ def upright_grid(
     world = (edges @ world_from_voxel.T)[:, list(_WORLD_OF_ZYX)]
     low, high = world.min(axis=0), world.max(axis=0)
     size = np.maximum(1, np.ceil((high - low) / pitch - 1e-6)).astype(int)
-    if int(np.prod(size.astype(np.int64))) > MAX_VOXELS:
+    allowed = min(MAX_VOXELS, MAX_UPRIGHT_RATIO * int(np.prod(shape)))
+    if int(np.prod(size.astype(np.float64))) > allowed:
         raise RefusedGrid(
             f"{what}: turned to the body's axes it would need {' x '.join(map(str, size))} voxels",
-            expected=f"at most {MAX_VOXELS}",
+            expected=f"at most {allowed}",
             fix="leave this series out, or resample it first",
         )
     first = (low + high) / 2 - pitch * (size - 1) / 2  # centred, so both sides gain alike

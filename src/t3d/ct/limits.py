@@ -12,6 +12,7 @@ from dataclasses import dataclass
 # any volume
 MAX_VOXELS = 2**29
 MAX_AXIS_VOX = 4096
+MAX_UPRIGHT_RATIO = 16
 MIN_AXIS_VOX = 8
 MIN_SPACING_MM = 0.2
 MAX_SPACING_MM = 10.0
@@ -92,6 +93,13 @@ _LIMITS = (
         MAX_AXIS_VOX,
         "voxels",
         "along one axis of a prepared grid; the largest CT matrix sold is 2048",
+    ),
+    Limit(
+        "any volume",
+        "MAX_UPRIGHT_RATIO",
+        MAX_UPRIGHT_RATIO,
+        "voxels out a voxel in",
+        "when an oblique scan is turned upright: a cube turned in space needs 5.2",
     ),
     Limit(
         "any volume",

@@ -154,7 +154,11 @@ def _reading(name: str) -> Iterator[None]:
 
 @contextmanager
 def open_nifti(
-    path: str | Path, override: HeaderOverride | None = None, *, labels: bool = False
+    path: str | Path,
+    override: HeaderOverride | None = None,
+    *,
+    labels: bool = False,
+    name: str = "",
 ) -> Iterator[NiftiFile]:
     """Open a .nii, .nii.gz or .hdr/.img file, check its header, stand before its first voxel.
 
@@ -163,13 +167,14 @@ def open_nifti(
         override: What a table says where the header lies.
         labels: The file is meant as a label map, which is refused as a CT where the header's
             intent code names it, and may pack better than any CT.
+        name: Pseudonymous id for messages and the volume; "" = the file's own name.
 
     Raises:
         RefusedFile: Missing, empty, cut off, damaged, or no NIfTI at all.
         RefusedGrid: Not 3-D, not a density, or without a place in space.
     """
     path = _swapped(Path(path), {image: header for header, image in _PAIR.items()})
-    name = volume_id_of(path)
+    name = name or volume_id_of(path)
     with ExitStack() as stack:
         stream, stored = _opened(path, name, stack)
         with _reading(name):

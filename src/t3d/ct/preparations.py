@@ -16,6 +16,15 @@ PREPARATIONS: tuple[Preparation, ...] = (
     ),
     Preparation(name="paper_direct", size_vox=_PAPER_VOX),
     Preparation(name="fine", spacing_mm=Zyx(z=2.0, y=1.0, x=1.0)),
+    # CT-CLIP's loader repeated: clip first, spacing by a resize, then the middle in air
+    Preparation(
+        name="ctclip",
+        spacing_mm=Zyx(z=1.5, y=0.75, x=0.75),
+        size_vox=Zyx(z=240, y=480, x=480),
+        fit="pad_crop",
+        filter="ctclip",
+        store_clip_hu=(-1000, 1000),
+    ),
 )
 """`paper_direct` gives `paper`'s grid in one area step and is our default for that size."""
 

@@ -6,7 +6,7 @@ know nothing of files. A Volume in memory is offered the same way.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 import numpy as np
@@ -85,8 +85,14 @@ def is_upright(slices: Slices) -> bool:
     return slices.tilt_degrees <= MAX_TILT_DEGREES
 
 
-def read_whole(slices: Slices) -> Volume:
+def read_whole(
+    slices: Slices, *, look: Callable[[int, NDArray[Any]], None] | None = None
+) -> Volume:
     """Read an opened scan whole at its own grid.
+
+    Args:
+        slices: Not read yet.
+        look: Called with (first slice, stored slices) as they pass; must not change them.
 
     Returns:
         int16 HU (rounded, clipped to int16), axes to Superior, Posterior, Left. Tilted or
@@ -100,6 +106,8 @@ def read_whole(slices: Slices) -> Volume:
     voxels = np.empty(shape, dtype=np.int16)
     target = file_view(voxels, slices.orientation)
     for first, stored in slices.slabs(slices_a_piece(slices)):
+        if look is not None:
+            look(first, stored)
         target[first : first + len(stored)] = slices.rescale.int16(stored)
     matrix = oriented_matrix(slices.world_from_file, slices.shape_kji, slices.orientation)
     steps = slices.steps

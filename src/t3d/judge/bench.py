@@ -127,7 +127,7 @@ def make_cohort(table: Table, seconds: dict[str, float]) -> Cohort:
         folder,
         recipe("clip", "demo").preparation,
         workers=table.workers,
-        progress=lambda done, total: table.tell(Event(stage="prepare", done=done, total=total)),
+        progress=lambda told: table.tell(Event(stage="prepare", done=told.done, total=told.total)),
     )
     if made.failed:
         log.warning("prepare set studies aside: %s", dict(made.failed))

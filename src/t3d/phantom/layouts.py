@@ -3,7 +3,8 @@
     OUT/
     |-- phantom.json      "synthetic": true, preset, digest, seeds; written last = complete
     |-- README.md
-    |-- studies.csv       volume, study, patient, split, findings, impression, sex, age, 18 labels
+    |-- studies.csv       volume, study, patient, split, findings, impression, sex, age, 18 labels;
+    |                     `language` too unless every report is English
     |-- positions.jsonl   {volume, section, start, end, finding, z_mm: [centre, low, high]}
     |-- items.jsonl       {volume, finding, large, side, place, size_mm, kind}
     |-- volumes/ID.nii.gz
@@ -28,8 +29,11 @@ from typing import Any
 
 from t3d.ct import nifti
 from t3d.errors import RecipeError, StoreError
+from t3d.phantom.items import WrittenReport
 from t3d.phantom.patient import Phantom, patient
 from t3d.phantom.presets import Preset
+from t3d.phantom.report import GRAMMARS, write_report
+from t3d.phantom.streams import stream
 from t3d.text.findings import CT_RATE_18
 
 SPLITS = ("train", "dev", "test")
@@ -74,6 +78,7 @@ class _Job:
     seed: int
     split: str
     with_masks: bool
+    language: str  # ISO 639-1
 
     @property
     def part(self) -> Path:
@@ -119,6 +124,7 @@ def write_folder(
     seed: int = 0,
     workers: int = 2,
     masks: tuple[str, ...] = ("dev", "test"),
+    language: str | Mapping[str, float] = "en",
     progress: Progress | None = None,
 ) -> None:
     """Write a cohort; the same arguments give the same bytes.
@@ -135,20 +141,32 @@ def write_folder(
         seed: Another seed gives other patients throughout.
         workers: Processes of one thread each; 1 = no other process.
         masks: Splits whose lesion and organ masks are written.
+        language: Code of the reports' language, or the share of patients for each of several,
+            as in {"en": 0.5, "de": 0.5}. Nothing but the reports depends on it.
         progress: Called with (patients done, patients in all).
 
     Raises:
         StoreError: The folder holds something else, or a cohort made with other arguments.
-        RecipeError: A count, the seed or a split's name is out of range.
+        RecipeError: A count, the seed, a split's name or a language is out of range.
     """
     out = Path(out)
     counts = {"train": train, "dev": dev, "test": test}
+    shares = _shares(language)
     request = _request(preset, counts, seed, masks)
+    if set(shares) != {"en"}:  # absent otherwise: an English cohort keeps its bytes
+        request["languages"] = shares
     if _is_complete(out, request):
         return
     _open_parts(out, request)
     jobs = [
-        _Job(out=out, preset=preset, seed=s, split=split, with_masks=split in masks)
+        _Job(
+            out=out,
+            preset=preset,
+            seed=s,
+            split=split,
+            with_masks=split in masks,
+            language=_language(s, shares),
+        )
         for split in SPLITS
         for s in split_seeds(seed, split, counts[split])
     ]
@@ -158,7 +176,7 @@ def write_folder(
         done += 1
         if progress is not None:
             progress(done, len(jobs))
-    _gather(out, jobs)
+    _gather(out, jobs, with_language="languages" in request)
     (out / "README.md").write_text(README, encoding="ascii")
     (out / "terms.json").write_text(json.dumps(TERMS, indent=1) + "\n", encoding="ascii")
     _write_whole(out / "phantom.json", json.dumps(request, indent=1, sort_keys=True) + "\n")
@@ -186,6 +204,45 @@ def _request(
         "organ_codes": {name: k + 1 for k, name in enumerate(ORGANS)},
         "z_mm": "LPS world mm: centre, lowest, highest of the finding's mask",
     }
+
+
+def _shares(language: str | Mapping[str, float]) -> dict[str, float]:
+    """Give the share of patients for each language that has one, in the order of codes."""
+    asked = {language: 1.0} if isinstance(language, str) else dict(language)
+    whole = abs(sum(asked.values()) - 1.0) < 1e-9
+    if not (asked and set(asked) <= set(GRAMMARS) and min(asked.values()) >= 0 and whole):
+        raise RecipeError(
+            f"languages of phantom reports: {asked}",
+            expected=f"codes among {tuple(GRAMMARS)} with shares of 0 or more that add up to 1",
+            fix='write language="de" or language={"en": 0.5, "de": 0.5}',
+        )
+    return {code: float(asked[code]) for code in sorted(asked) if asked[code] > 0}
+
+
+def _language(seed: int, shares: Mapping[str, float]) -> str:
+    """Draw the language of a patient's reports from a stream of its own."""
+    drawn, reached = float(stream(seed, "language").random()), 0.0
+    for code, share in shares.items():
+        reached += share
+        if drawn < reached:
+            return code
+    return list(shares)[-1]  # the shares add up to a little less than 1
+
+
+def report_in(made: Phantom, language: str) -> WrittenReport:
+    """Write a patient's report in a language: the same truth, that language's own grammar.
+
+    Args:
+        made: The patient; its own report is English.
+        language: A code of `GRAMMARS`.
+
+    Returns:
+        The report and its sentences; for "en" the very one of the patient.
+    """
+    if language == "en":
+        return made.report
+    rng = stream(made.seed, "report")
+    return write_report(made.labels, made.items, rng, grammar=GRAMMARS[language])
 
 
 def _is_complete(out: Path, request: Mapping[str, Any]) -> bool:
@@ -270,17 +327,19 @@ def _write_patient(job: _Job) -> None:
     if job.with_masks:
         nifti.write(job.out / "masks" / f"{name}_lesion.nii.gz", made.lesion, matrix)
         nifti.write(job.out / "masks" / f"{name}_organ.nii.gz", made.organ, matrix)
-    _write_whole(job.part, json.dumps(_rows(made, name, job.split)))
+    _write_whole(job.part, json.dumps(_rows(made, name, job)))
 
 
-def _rows(made: Phantom, name: str, split: str) -> dict[str, Any]:
+def _rows(made: Phantom, name: str, job: _Job) -> dict[str, Any]:
     """Give the rows of the three tables that one patient fills."""
-    report = made.report.report
+    written = report_in(made, job.language)
+    report = written.report
     study = {
         "volume": name,
         "study": name,
         "patient": name,
-        "split": split,
+        "split": job.split,
+        "language": report.language,
         "findings": report.findings,
         "impression": report.impression,
         "sex": made.facts["sex"],
@@ -296,7 +355,7 @@ def _rows(made: Phantom, name: str, split: str) -> dict[str, Any]:
             "finding": s.finding,
             "z_mm": [round(z, 2) for z in s.z_mm],
         }
-        for s in made.report.sentences
+        for s in written.sentences
         if s.z_mm is not None
     ]
     items = [
@@ -314,11 +373,12 @@ def _rows(made: Phantom, name: str, split: str) -> dict[str, Any]:
     return {"study": study, "positions": positions, "items": items}
 
 
-def _gather(out: Path, jobs: Iterable[_Job]) -> None:
+def _gather(out: Path, jobs: Iterable[_Job], *, with_language: bool) -> None:
     """Join the parts into the three tables, in the order of the jobs."""
+    columns = (*COLUMNS, "language") if with_language else COLUMNS
     parts = [json.loads(job.part.read_text()) for job in jobs]
     with (out / "studies.csv").open("w", newline="", encoding="utf-8") as file:
-        table = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        table = csv.DictWriter(file, columns, extrasaction="ignore", lineterminator="\n")
         table.writeheader()
         table.writerows(part["study"] for part in parts)
     for key in ("positions", "items"):

@@ -5,9 +5,10 @@ A phrase is plain text with slots in braces; it may begin with one condition and
 slot it names is known, so a table needs no code of its own. Conditions: `one` and `many` (how many
 items were merged), `large` and `small` (the drawn form), `bilateral`.
 
-Slots: `place` (a noun phrase with its article), `station` (an adjective), `side`, `sided`, `size`,
-`ratio`, `number`, `few`, `amount`, `degree`, `degreely`, `device`. A new language is one new
-`Grammar`; `report.py` stays as it is.
+Slots of every language: `place` (as its phrases want it: English a noun phrase with its article,
+German an adverbial), `station`, `side`, `sided`, `size`, `ratio`, `number`, `device`. Besides them
+each language names slots for words of degree in its `form_words`: English `few`, `amount`,
+`degree`, `degreely`. A new language is one new `Grammar`; `report.py` stays as it is.
 """
 
 from __future__ import annotations

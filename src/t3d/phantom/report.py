@@ -19,6 +19,7 @@ from t3d.errors import RecipeError, SourceError
 from t3d.phantom.items import PlacedItem, WrittenReport
 from t3d.phantom.phrases import Grammar
 from t3d.phantom.phrases_english import ENGLISH
+from t3d.phantom.phrases_german import GERMAN
 from t3d.text.findings import CT_RATE_18
 from t3d.types import Report, Sentence
 
@@ -40,6 +41,9 @@ SIZE_JITTER = 0.07
 """Reported sizes differ from the truth by up to this share: readers do not measure exactly."""
 
 WORDINGS = ("train", "heldout")
+
+GRAMMARS: Mapping[str, Grammar] = {one.language: one for one in (ENGLISH, GERMAN)}
+"""ISO 639-1 code -> grammar of that language."""
 
 _SLOT = re.compile(r"\{(\w+)\}")
 _ROW_WORDS = 2  # how far a section may stay from its drawn length

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Iterable, Sequence
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -19,6 +20,9 @@ from rich.progress import (
 )
 from rich.progress import Progress as Bars
 from rich.table import Table
+
+if TYPE_CHECKING:
+    from t3d.cohort.preflight import Standing
 
 PLAIN_WIDTH = 120  # columns of a table written to a file
 PLAIN_EVERY_S = 10.0  # a line at most this often where there is no terminal
@@ -57,28 +61,36 @@ class Board:
     ) -> None:
         self._bars.stop()
 
-    def update(self, name: str, done: int, total: int, note: str = "") -> None:
-        """Show how far a task is; `note` stands behind its bar."""
+    def announce(self, name: str, line: str) -> None:
+        """Write one line above the bars."""
+        if not self.quiet:
+            text = f"{name:16} {line}"
+            self.console.print(text, soft_wrap=True, markup=False, highlight=False)
+
+    def update(self, name: str, done: int, total: int, note: str = "", *, rate: str = "") -> None:
+        """Show how far a task is; `note` stands behind its bar, and its rate, if it knows one."""
         now = time.monotonic()
-        self._begun.setdefault(name, now)
+        spent = now - self._begun.setdefault(name, now)
+        if not rate and spent > 1.0 and done:
+            rate = f"{done / spent:.1f}/s"
+        shown = f"{rate} {note}".strip()
         if self.live:
             if name not in self._tasks:
-                self._tasks[name] = self._bars.add_task(name, total=total, note=note)
-            self._bars.update(self._tasks[name], completed=done, total=total, note=note)
+                self._tasks[name] = self._bars.add_task(name, total=total, note=shown)
+            self._bars.update(self._tasks[name], completed=done, total=total, note=shown)
         elif not self.quiet and (done == total or now - self._said.get(name, -1e9) > PLAIN_EVERY_S):
             self._said[name] = now
-            spent = now - self._begun[name]
-            rate = f"{done / spent:.1f}/s" if spent > 1.0 and done else ""
-            line = f"{name:16} {done}/{total} {spent:6.0f} s  {rate} {note}".rstrip()
+            line = f"{name:16} {done}/{total} {spent:6.0f} s  {shown}".rstrip()
             self.console.print(line, soft_wrap=True, markup=False, highlight=False)
 
 
 class Progress:
-    """One bar, as a callback (done, total)."""
+    """One bar, as a callback (done, total) or (standing)."""
 
     def __init__(self, name: str, *, quiet: bool = False) -> None:
         self.name = name
         self.board = Board(quiet=quiet)
+        self._announced = False
 
     def __enter__(self) -> Progress:
         self.board.__enter__()
@@ -92,9 +104,16 @@ class Progress:
     ) -> None:
         self.board.__exit__(kind, error, trace)
 
-    def update(self, done: int, total: int) -> None:
-        """Show how far the task is."""
-        self.board.update(self.name, done, total)
+    def update(self, told: int | Standing, total: int = 0) -> None:
+        """Show how far the task is; before its first step, what lies ahead of it."""
+        if isinstance(told, int):
+            self.board.update(self.name, told, total)
+            return
+        if not self._announced:
+            self._announced = True
+            self.board.announce(self.name, told.ahead.line)
+        rate = f"{told.studies_per_s:.1f} studies/s" if told.worked else ""
+        self.board.update(self.name, told.done, told.total, told.note, rate=rate)
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

@@ -1,75 +1,199 @@
-"""Find FINDINGS and IMPRESSION in free text, join them again, and fit them to a budget."""
+"""Find the sections of a report, join them again, and fit them to a budget."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from t3d.errors import RecipeError
 from t3d.types import Report
 
 SECTIONS = ("findings", "impression")
 
+_A = r"(?:\u00e4|ae)"
+_PARTS = "chest|thorax|abdomen|pelvis|head|neck|hals|becken|sch" + _A + "del|brain|lungs?"
 _KINDS = {
-    "findings": "findings|finding|discussion|report|befund|befunde",
-    "impression": "impressions|impression|conclusions|conclusion|opinion|beurteilung",
-    "": (
-        "exams?|examinations?|procedure|technique|history|clinical (?:history|information|data)"
-        "|indications?|reason for (?:exam(?:ination)?|study|visit)|comparisons?"
-        "|comparison (?:exam|study)|contrast|dose|recommendations?|addendum|diagnosis|title"
-        "|preoperative diagnosis|postoperative diagnosis"
+    "findings": (
+        r"findings|finding|discussion|report|interpretations?|technique and findings"
+        r"|findings (?:and|/) impressions?|(?:ct-?)?befunde?|befundbeschreibung|beschreibung"
+        r"|befunde? (?:und|/) beurteilung"
     ),
+    "impression": (
+        r"(?:final )?impression|impressions|impression\(s\)|conclusions?|opinion|summary"
+        r"|(?:zusammenfassende )?beurteilung|zusammenfassung|fazit|befundbeurteilung"
+        r"|gesamtbeurteilung"
+    ),
+    "history": (
+        r"history|clinical (?:history|information|data|indications?)|indications?"
+        r"|indication for study|reason for (?:exam(?:ination)?|study|visit|(?:ct )?scan)"
+        r"|(?:klinische )?(?:angaben|fragestellung|informationen|information|indikation)"
+        r"|(?:rechtfertigende )?indikation|klinik(?: und fragestellung)?|anamnese"
+        r"|klinische (?:angaben|diagnose)(?: und fragestellung)?"
+    ),
+    "technique": (
+        r"techniques?|protocol|contrast|dose|(?:untersuchungs)?technik|technische angaben|methodik"
+        r"|methode|untersuchungs(?:protokoll|verfahren|methode)|kontrastmittel|dosis(?:angaben)?"
+    ),
+    "comparison": (
+        r"comparisons?|comparison (?:exam|study)|(?:zum )?vergleich|vergleichsuntersuchung(?:en)?"
+        r"|vor(?:untersuchung|aufnahme|befund)(?:en|e)?"
+    ),
+    "recommendation": r"recommendations?|empfehlung(?:en)?|procedere|prozedere",
+    "addendum": rf"addendum|nachtrag|erg{_A}nzung",
+    "other": (
+        r"exams?|examinations?|procedure|diagnosis|title|preoperative diagnosis"
+        r"|postoperative diagnosis|untersuchung(?:en)?|diagnosen?"
+    ),
+    "part": rf"(?:ct )?(?:of the )?(?:{_PARTS})",  # opens findings where nothing else does
 }
-_NAMES = "|".join(_KINDS.values())
-_HEADING = re.compile(
-    rf"(?:^|(?<=[\n.,;]))[ \t#*]*(?P<name>{_NAMES})[ \t*]*(?::[ \t*]*,?|(?=\r?\n))",
+_NAMES = "|".join(f"(?:{names})" for names in _KINDS.values())
+_NAMED = {kind: re.compile(names, re.IGNORECASE) for kind, names in _KINDS.items()}
+_TAIL = r"(?:[ \t]+(?:vom|dated|ct|\()[^\n:,;]{0,40})?"  # "Befund vom 12.03.2019:"
+_COLON = re.compile(r":[ \t*]*,?")
+_BEFORE_COLON = re.compile(
+    rf"(?:(?:^|(?<=[\n.,;]))[ \t#*]*(?P<name>{_NAMES}){_TAIL}"
+    rf"|(?<=\s)(?<!end of )(?P<inline>{_NAMES}))[ \t*]*\Z",
     re.IGNORECASE,
 )
-_INLINE = re.compile(rf"(?<=\s)(?P<name>{_NAMES.upper()})[ \t]*:[ \t]*,?")
+_OWN_LINE = re.compile(
+    rf"^[ \t#*]*(?P<name>{_NAMES}){_TAIL}[ \t*]*(?=\r?\n)", re.IGNORECASE | re.MULTILINE
+)
+_REACH = 90  # characters before a colon in which a heading is looked for
 _BLANK = " \t\r\n,*"
 _SEPARATOR = "\n\n"  # ends a sentence even where a section does not
+_ITEM = re.compile(
+    r"(?:^|(?<=\n)|(?<=[.:;,] )|(?<=[.:;,]  )|(?<=[.:;,]))[ \t]*(\d{1,2})[.)]\s+(?=\D)"
+)
 
 
-def split_sections(text: str, *, language: str = "en") -> Report:
-    """Split a free report at its headings.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Section:
+    """One section of a free report, as offsets into its text."""
+
+    kind: str  # "findings", "impression", "history", "technique", "comparison", ...; "" = none
+    name: str  # the heading as it was typed; "" = text before the first heading
+    name_start: int  # its first character
+    start: int  # first character of the body
+    end: int  # one past its last
+
+
+def find_sections(text: str) -> tuple[Section, ...]:
+    """Find the headings of a free report and what stands under each.
 
     A heading is a known word before a colon, or alone on its line; inside a line it must be in
-    capitals. Other known headings (technique, history, ...) end a section and are left out.
-    Several sections of one kind are joined. A text without any heading is all findings.
+    capitals. "CT ABDOMEN:", "Thorax:" open findings only where no other heading does. Text
+    before the first heading is findings where nothing else is and the first heading is that of
+    the impression, else it has no kind.
 
     Args:
-        text: The whole report.
-        language: ISO 639-1 code that is kept in the report.
+        text: The whole report, English or German.
 
     Returns:
-        A report; a section that was not found is "".
+        Sections in the order of the text, also empty ones; bodies without blanks at their ends.
+        Kinds: "findings", "impression", "history" (also the question asked), "technique",
+        "comparison", "recommendation", "addendum", "other" and "".
 
     Source:
-        Our choice; checked on public transcriptions of radiology reports.
+        Our choice of words; checked on public transcriptions of radiology reports.
     """
-    found = {m.start("name"): m for m in (*_HEADING.finditer(text), *_INLINE.finditer(text))}
-    if not found:
-        return Report(findings=text.strip(_BLANK), language=language)
-    heads = [found[start] for start in sorted(found)]
-    parts: dict[str, list[str]] = {name: [] for name in _KINDS}
-    for head, end in zip(heads, [*(h.start("name") for h in heads[1:]), len(text)], strict=True):
-        body = text[head.end() : end].strip(_BLANK + "#")
-        if body:
-            parts[_kind(head.group("name"))].append(body)
-    return Report(
-        findings=_SEPARATOR.join(parts["findings"]),
-        impression=_SEPARATOR.join(parts["impression"]),
-        language=language,
-    )
+    heads = _headings(text)
+    ends = [*(head.start for head in heads[1:]), len(text)][: len(heads)]
+    found = [_section(text, head, end) for head, end in zip(heads, ends, strict=True)]
+    first = heads[0].start if heads else len(text)
+    has_findings = any(one.kind == "findings" for one in found)
+    alone = not heads or (not has_findings and heads[0].kind == "impression")
+    before = _section(text, _Heading(0, 0, "findings" if alone else "", ""), first)
+    return (before, *found) if before.start < before.end else tuple(found)
 
 
-def _kind(name: str) -> str:
-    """Tell which section a heading opens; "" for one that is not kept."""
-    for kind, names in _KINDS.items():
-        if kind and re.fullmatch(names, name, re.IGNORECASE):
-            return kind
-    return ""
+class _Heading(NamedTuple):
+    start: int  # of its name
+    body: int  # one past the colon
+    kind: str
+    name: str
+
+
+def _headings(text: str) -> list[_Heading]:
+    """List the headings in order; names of body parts only where they are needed."""
+    found = []
+    for colon in _COLON.finditer(text):
+        head = _BEFORE_COLON.search(text, max(0, colon.start() - _REACH), colon.start())
+        if head is not None:
+            found.append(_heading(text, head, colon.end()))
+    found += [_heading(text, line, line.end()) for line in _OWN_LINE.finditer(text)]
+    heads = sorted(head for head in found if head is not None)
+    if any(head.kind == "findings" for head in heads):
+        return [head for head in heads if head.kind != "part"]
+    return [head._replace(kind="findings") if head.kind == "part" else head for head in heads]
+
+
+def _heading(text: str, match: re.Match[str], body: int) -> _Heading | None:
+    """Tell what a heading opens; None where it stands as no heading does."""
+    part = "name" if match.group("name") else "inline"
+    name, start = match.group(part), match.start(part)
+    kind = next(kind for kind, names in _NAMED.items() if names.fullmatch(name))
+    begins_line = match.start() == 0 or text[match.start() - 1] == "\n"
+    if name != name.upper() and (part == "inline" or (kind == "part" and not begins_line)):
+        return None
+    return _Heading(start, body, kind, name)
+
+
+def _section(text: str, head: _Heading, end: int) -> Section:
+    """Take blanks and marks off both ends of what stands under a heading."""
+    start = head.body
+    while start < end and text[start] in _BLANK:
+        start += 1
+    end = max(start, end)
+    while end > start and text[end - 1] in _BLANK + "#":
+        end -= 1
+    return Section(kind=head.kind, name=head.name, name_start=head.start, start=start, end=end)
+
+
+def split_sections(text: str, *, language: str = "en", trailing_list: bool = False) -> Report:
+    """Split a free report into findings and impression.
+
+    Sections of other kinds are left out; several of one kind are joined by an empty line. A text
+    without any heading is all findings.
+
+    Args:
+        text: The whole report, English or German.
+        language: ISO 639-1 code that is kept in the report.
+        trailing_list: Where no heading opens an impression, a numbered list that ends the
+            findings is one (Merlin).
+
+    Returns:
+        A report; a section that was not found is "". A section that occurs once is a piece of
+        the text, `text[s.start : s.end]` of `find_sections`.
+
+    Source:
+        `trailing_list`: what RadFinder's code does for Merlin; the rest is our choice.
+    """
+    parts: dict[str, list[str]] = {name: [] for name in SECTIONS}
+    for one in find_sections(text):
+        body = text[one.start : one.end]
+        if body and one.kind in parts:
+            parts[one.kind].append(body)
+    findings, impression = (_SEPARATOR.join(parts[name]) for name in SECTIONS)
+    if trailing_list and not impression:
+        start = _trailing_list(findings)
+        findings, impression = findings[:start].rstrip(_BLANK), findings[start:]
+    return Report(findings=findings, impression=impression, language=language)
+
+
+def _trailing_list(text: str) -> int:
+    """Give where a numbered list of two items or more begins that ends a text, or its length."""
+    start, expected = len(text), 0
+    for item in _ITEM.finditer(text):
+        number = int(item.group(1))
+        if number == 1:
+            start, expected = item.start(1), 1
+        elif number != expected + 1:
+            start, expected = len(text), 0
+            continue
+        expected = number
+    return start if expected >= 2 and start > 0 else len(text)  # a text that is all list stays
 
 
 def join_sections(report: Report, sections: tuple[str, ...] = SECTIONS) -> str:

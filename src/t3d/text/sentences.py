@@ -9,25 +9,80 @@ _TITLES = frozenset(
         *("dr", "mr", "mrs", "ms", "prof", "st", "vs", "fig", "figs", "e.g", "i.e", "al", "cf"),
         *("ca", "approx", "resp", "im", "img", "ima", "incl", "excl", "dept", "hosp"),
         *("ext", "int", "ant", "post", "lat", "sup", "inf", "med"),
-        *("z.b", "bzw", "d.h", "v.a", "z.n", "u.a", "ggf", "evtl"),
+        *("z.b", "bzw", "d.h", "v.a", "z.n", "u.a", "ggf", "evtl", "priv", "habil", "inkl", "exkl"),
+        *(
+            "sog",
+            "vgl",
+            "insb",
+            "insbes",
+            "abb",
+            "tel",
+            "entspr",
+            "susp",
+            "fragl",
+            "wahrsch",
+            "pat",
+        ),
+        *("z.t", "i.v", "i.s", "i.s.v", "i.r", "o.g", "st.p", "u.u", "geb", "gez"),
         "ser",  # codespell:ignore ser
     }
 )
 """Abbreviations that never end a sentence."""
 
-_BEFORE_NUMBER = frozenset(
-    {"no", "nr", "nos", "min", "max", "series", "image", "images", "seg", "vol"}
-)
+_BEFORE_NUMBER = frozenset({"no", "nr", "nos", "series", "image", "images", "seg", "vol"})
 """Words after which a period belongs to an abbreviation only if a number follows."""
 
-_STOP = re.compile(r"[.!?]+[\"')\]]*(?=[\s,]|$)|(?<=[a-z]{2})[.!?](?=[A-Z][a-z])|\n[ \t]*\n")
-_LINE_ITEM = re.compile(r"\n(?=[ \t]*(?:\(?\d{1,2}[.)][ \t]|[-*\u2022][ \t]))")
-_MARKER = re.compile(r"\(?\d{1,2}[.)]\s+(?=\D)|[-*\u2022]\s+")
+_CUT_SHORT = frozenset(
+    {
+        *("re", "li", "bds", "max", "min", "unauff", "beg", "bek", "chron", "degen", "dors"),
+        *("geringgr", "hochgr", "kaud", "kran", "klin", "mediast", "path", "periph", "pulm"),
+        *("thorak", "ventr", "vermutl", "rel", "zentr", "regelr", "deutl", "vergr", "verd"),
+    }
+)
+"""German words cut short: they end a sentence unless a number, a small letter or one of the nouns
+below goes on with it."""
+
+_GOES_ON = re.compile(
+    r"(?:ober|unter|mittel)lappen|lungen?\b|hilus|pleura|vorhof|ventrikel|[oum]l\b|thorax|mamma"
+    r"|axilla|nieren?\b|nebenniere|hemithorax|hauptbronchus|zwerchfell|schilddr|schulter|klavikula"
+    r"|lingula|seite|lk\b|lymphknoten|durchmesser|tiefe|breite|dicke|weite|gr\u00f6\u00dfe"
+    r"|ausdehnung|l\u00e4nge",
+    re.IGNORECASE,
+)
+"""German nouns that stand after a word cut short: "re. Unterlappen", "max. Breite"."""
+
+_COUNTED = re.compile(
+    r"(?:rippen?|[bhl]wk|icr|interkostalr\w+|(?:lenden|brust|hals)wirbel\w*|monate?s?|wochen?"
+    r"|tage?s?|grad(?:e?s)?|ordnung|quartals?|ebene|strahls?|jan(?:uar)?|feb(?:ruar)?"
+    r"|m(?:\u00e4|ae)rz|apr(?:il)?|mai|juni?|juli?|aug(?:ust)?|sept?(?:ember)?|okt(?:ober)?"
+    r"|nov(?:ember)?|dez(?:ember)?)\b",
+    re.IGNORECASE,
+)
+"""German words that a number with a period counts: "3. Rippe", "12. April"."""
+
+_DETERMINER = re.compile(
+    r"(?:^|[\s(,])(?:der|des|dem|den|die|das|am|vom|zum|zur|im|seit|bis|ab|ins?|und|jeder)"
+    r"\s+(?:(?:linken|rechten) |(?:li|re)\. )?$",
+    re.IGNORECASE,
+)
+"""What stands before a German ordinal or before an adjective cut short: "der 3.", "im re."."""
+
+_OWN_SENTENCE = re.compile(r"\b(?:o\. ?b|s\. ?[ou])$", re.IGNORECASE)
+"""German abbreviations of initials that do end a sentence: "o. B.", "s. o."."""
+
+_STOP = re.compile(
+    r"[.!?]+[\"')\]\u201c\u201d]*(?=[\s,]|$)"
+    r"|(?<=[a-z\u00e4\u00f6\u00fc\u00df]{2})[.!?](?=[A-Z\u00c4\u00d6\u00dc][a-z\u00e4\u00f6\u00fc])"
+    r"|\n[ \t]*\n"
+)
+_LINE_ITEM = re.compile(r"\n(?=[ \t]*(?:\(?\d{1,2}[.)][ \t]|[-*\u2022\u2013][ \t]))")
+_MARKER = re.compile(r"\(?\d{1,2}[.)]\s+(?=\D)|[-*\u2022\u2013]\s+")
 _BREAKS = " \t\r\n\f\v,;:()"
 _LONGEST_TOKEN = 40  # characters
 _NEXT = re.compile(r"[\s,]*(\S?)")
 _BLANK = " \t\r\n\f\v,"
 _BEFORE_MARKER = _BLANK + "("
+_BEFORE = 24  # characters in which a determiner is looked for
 _WORD_LENGTH = 3  # from here on a lower-case word can end a sentence before a lower-case one
 
 
@@ -35,12 +90,14 @@ def split_sentences(text: str) -> tuple[tuple[int, int], ...]:
     """Split a text into sentences.
 
     A period ends a sentence unless it is inside a number ("1.5 cm"), belongs to an
-    abbreviation ("Dr.", "e.g.", "No. 3"), follows a single initial, or is the marker of a
-    numbered list. Markers of lists, blanks and stray commas are not part of a sentence. A line
-    end ends a sentence only before a list item or an empty line, because reports are wrapped.
+    abbreviation ("Dr.", "e.g.", "No. 3", "z. B.", "im re. Unterlappen"), follows a single
+    initial or a German ordinal ("der 3. Rippe"), or is the marker of a numbered list. Markers
+    of lists, blanks and stray commas are not part of a sentence. A line end ends a sentence only
+    before a list item or an empty line, because reports are wrapped.
 
     Args:
-        text: A report or one of its sections; any language that ends sentences with . ! ?.
+        text: A report or one of its sections, English or German; other languages that end
+            sentences with . ! ? lose at most some of their abbreviations.
 
     Returns:
         (start, end) of each sentence in order, without overlap; nothing for an empty text.
@@ -53,7 +110,7 @@ def split_sentences(text: str) -> tuple[tuple[int, int], ...]:
         ((0, 12), (13, 30))
     """
     cuts = [m.end() for m in _STOP.finditer(text) if _ends_sentence(text, m)]
-    cuts += [m.end() for m in _LINE_ITEM.finditer(text)]
+    cuts += [m.end() for m in _LINE_ITEM.finditer(text) if not _is_determined(text, m.end())]
     spans, start = [], 0
     for cut in sorted({*cuts, len(text)}):
         span = _trimmed(text, start, cut)
@@ -70,13 +127,35 @@ def _ends_sentence(text: str, stop: re.Match[str]) -> bool:
         return True  # an empty line, a question, an ellipsis
     token = _last_token(text, stop.start()).lower()
     following = _next_character(text, stop.end())
+    if following.isupper() and _OWN_SENTENCE.search(text, max(0, stop.start() - 4), stop.start()):
+        return True
     if token in _TITLES or _is_initial(token) or _is_list_marker(text, stop.start(), token):
         return False
-    if following.isdigit() and token in _BEFORE_NUMBER:
+    if following.isdigit() and (token in _BEFORE_NUMBER or token in _CUT_SHORT):
         return False
     if following.islower():
-        return token.isalpha() and len(token) >= _WORD_LENGTH
-    return True
+        return token.isalpha() and len(token) >= _WORD_LENGTH and token not in _CUT_SHORT
+    return not _goes_on(text, stop, token)
+
+
+def _goes_on(text: str, stop: re.Match[str], token: str) -> bool:
+    """Tell a German ordinal or a word cut short before the noun that belongs to it."""
+    if token in _CUT_SHORT:
+        nouns = _GOES_ON
+    elif token.isdigit() and len(token) <= 2:
+        nouns = _COUNTED
+    else:
+        return False
+    following = _NEXT.match(text, stop.end())
+    if following is None or not following.group(1).isalpha():
+        return False
+    is_named = nouns.match(text, following.start(1)) is not None
+    return is_named or _is_determined(text, stop.start() - len(token))
+
+
+def _is_determined(text: str, start: int) -> bool:
+    """Tell whether a German determiner stands before a place."""
+    return _DETERMINER.search(text[max(0, start - _BEFORE) : start]) is not None
 
 
 def _last_token(text: str, end: int) -> str:

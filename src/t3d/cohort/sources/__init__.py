@@ -2,19 +2,41 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from difflib import get_close_matches
+
+# Not `import inspect`: the source of that name would take its place in this package.
+from inspect import Parameter, signature
 from pathlib import Path
 from typing import Any
 
 from t3d.cohort.listing import SetAside, Source, Terms
+from t3d.cohort.sources.amos import Amos
+from t3d.cohort.sources.bimcv_r import BimcvR
 from t3d.cohort.sources.ct_rate import CtRate
 from t3d.cohort.sources.dicom_folder import DicomFolder
 from t3d.cohort.sources.folder import Folder
+from t3d.cohort.sources.inspect import Inspect
+from t3d.cohort.sources.merlin import Merlin
+from t3d.cohort.sources.msd import Msd
+from t3d.cohort.sources.rad_chestct import RadChestCt
+from t3d.cohort.sources.radgenome import RadGenome
+from t3d.cohort.sources.rexgrounding import ReXGrounding
 from t3d.errors import SourceError
 
-SOURCES: tuple[type[Any], ...] = (Folder, CtRate, DicomFolder)
+SOURCES: tuple[type[Any], ...] = (
+    Folder,
+    RadGenome,
+    ReXGrounding,
+    CtRate,
+    Inspect,
+    BimcvR,
+    Merlin,
+    RadChestCt,
+    Amos,
+    Msd,
+    DicomFolder,
+)
 """The first whose `fits` says yes takes a path whose kind is not told."""
 
 
@@ -57,8 +79,8 @@ def _typed(made: type[Any], settings: Mapping[str, str]) -> dict[str, Any]:
     """Turn settings that came as text into what the class asks for."""
     asked = {
         name: str(parameter.annotation)
-        for name, parameter in inspect.signature(made).parameters.items()
-        if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+        for name, parameter in signature(made).parameters.items()
+        if parameter.kind is Parameter.KEYWORD_ONLY
     }
     typed = {}
     for name, text in settings.items():
@@ -94,9 +116,17 @@ def _value(text: str, annotation: str) -> Any:
 
 __all__ = [
     "SOURCES",
+    "Amos",
+    "BimcvR",
     "CtRate",
     "DicomFolder",
     "Folder",
+    "Inspect",
+    "Merlin",
+    "Msd",
+    "RadChestCt",
+    "RadGenome",
+    "ReXGrounding",
     "SetAside",
     "Source",
     "Terms",

@@ -235,7 +235,7 @@ class DicomFolder:
             Study(
                 study_id=study_id,
                 patient_id=self._pseudonyms.of("patient", exam.patient or exam.uid),
-                series=(self._series(choice.series),),
+                series=(self._series(choice.series, _could_be_cited(choice)),),
                 reports=tuple(dict.fromkeys(row.report for row in exam.rows if _has_text(row))),
                 labels=dict(first.labels) if first else {},
                 facts=exam.facts,
@@ -244,7 +244,7 @@ class DicomFolder:
             problems,
         )
 
-    def _series(self, series: Any) -> Series:
+    def _series(self, series: Any, num_cited: int) -> Series:
         """Give one series its id, its files and what a cohort may know of it."""
         number = series.series_number
         facts = {
@@ -252,6 +252,7 @@ class DicomFolder:
             "manufacturer": series.manufacturer,
             "phase": series.phase or ("contrast" if series.contrast else ""),
             "series_number": "" if number is None else str(number),
+            "axial_series": str(num_cited),
         }
         return Series(
             series_id=self._series_id(series),
@@ -263,6 +264,13 @@ class DicomFolder:
     def _series_id(self, series: Any) -> str:
         """Hash what makes one series: an identifier may cover several kernels and phases."""
         return self._pseudonyms.of("series", series.series_uid, series.kernel, series.phase)
+
+
+def _could_be_cited(choice: Any) -> int:
+    """Count the series that "image 38" without a series may mean: CT slices, derived ones too."""
+    from t3d.ct.dicom.listing import DERIVED, kept_out
+
+    return 1 + sum(kept_out(other.series) in ("", DERIVED) for other in choice.others)
 
 
 def _with_keys_of_their_own(problems: Iterable[SetAside]) -> tuple[SetAside, ...]:

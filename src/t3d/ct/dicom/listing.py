@@ -29,6 +29,7 @@ _CT_CLASSES = (  # CT, enhanced CT, legacy converted enhanced CT; "" = left out 
     "1.2.840.10008.5.1.4.1.1.2.2",
 )
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
+DERIVED = "derived from other images"
 _NOT_CT = {  # what lies beside a CT, said in words
     "SEG": "a segmentation",
     "RTSTRUCT": "a radiotherapy structure set",
@@ -148,7 +149,7 @@ def kept_out(series: DicomSeries) -> str:
             return _TYPE_WORDS[value.upper()]
     first, second, third = (*(v.upper() for v in series.image_type), "", "", "")[:3]
     if first == "DERIVED" and (second, third) not in (("PRIMARY", "AXIAL"), ("PRIMARY", "VOLUME")):
-        return "derived from other images"
+        return DERIVED
     return ""
 
 
