@@ -59,8 +59,9 @@ class Agreement:
             always (a single value).
 
         Formula: (p - e) / (1 - e), p = share that agrees, e = share expected from the margins;
-            the interval is Wilson's of p with e as it is, so that full agreement of few reports
-            does not look certain.
+        the interval is Wilson's of p with e as it is, so that full agreement of few reports does
+        not look certain.
+
         Check: counts 20, 5 / 10, 15 -> p .7, e .5, kappa .4, .124993 to .617929.
         Source: Cohen 1960, Educational and Psychological Measurement 20:37; interval our choice.
         """
