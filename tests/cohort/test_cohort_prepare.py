@@ -445,6 +445,8 @@ from t3d.types import Preparation, Zyx
 
 def tell(standing):
     print(standing.done, flush=True)
+    if standing.done == 5:
+        sys.stdin.readline()  # nobody writes: the run stands here until it is killed
 
 if __name__ == "__main__":
     tiny = Preparation(name="tiny", size_vox=Zyx(z=8, y=9, x=10))
@@ -463,6 +465,7 @@ def test_a_killed_run_goes_on_to_the_same_digest(
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
     with subprocess.Popen(
         arguments,
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         env=environment,
