@@ -438,6 +438,7 @@ def test_a_recorded_study_that_reads_differently_is_refused(
 
 
 KILLED = """
+import signal
 import sys
 from t3d.cohort.prepare import prepare
 from t3d.cohort.sources import Folder
@@ -449,6 +450,8 @@ def tell(standing):
         sys.stdin.readline()  # nobody writes: the run stands here until it is killed
 
 if __name__ == "__main__":
+    # Whoever starts the tests in the background leaves SIGINT ignored, and Python keeps it so.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     tiny = Preparation(name="tiny", size_vox=Zyx(z=8, y=9, x=10))
     prepare(Folder(sys.argv[1]), sys.argv[2], tiny, workers=1, progress=tell)
 """
