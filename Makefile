@@ -43,7 +43,7 @@ bench: .venv/.t3d-dev ## every script in benchmarks/
 docs: .venv/.t3d-docs ## the documentation: docs/_build/html/index.html
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
 
-readme: .venv/.t3d-base ## the README's table and picture from docs/results/demo_summary.json
+readme: .venv/.t3d-base ## the README's tables and picture from docs/results/
 	$(BIN)/python tools/readme_table.py
 	$(BIN)/python tools/readme_picture.py
 

@@ -1,6 +1,7 @@
-"""What the supporting slice of `t3d screen` is worth: does it lie where the finding is?
+r"""What the supporting slice of `t3d screen` is worth: does it lie where the finding is?
 
-    python benchmarks/evidence.py --run demo/runs/t3d_plus --cohort demo/cohort
+    python benchmarks/evidence.py --run demo/runs/t3d_plus --cohort demo/cohort \
+        --json docs/results/evidence.json
 
 For every finding that a phantom has: is the slice within half a place (1/32 of the volume's
 depth) of the depths that the report's sentences speak of? Beside it the share of all places that

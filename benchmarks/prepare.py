@@ -204,7 +204,8 @@ def agree(target: str) -> Action:
 
     from t3d.ct.door import open_scan
     from t3d.ct.preparations import named_preparation
-    from t3d.ct.regrid import oriented_grid, plan_grid, stream
+    from t3d.ct.regrid import plan_grid, stream
+    from t3d.ct.slices import oriented_grid
 
     torch.set_num_threads(1)
     low, high = map(float, STORED_HU)

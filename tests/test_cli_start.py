@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 
@@ -53,13 +54,19 @@ def test_the_shared_types_and_errors_load_nothing_heavy() -> None:
 def test_help_loads_nothing_heavy_and_names_the_verbs() -> None:
     text, heavy = loaded_after(run_cli("--help"))
     assert heavy == set()
-    missing = {"phantom", "prepare", "train", "evaluate", "screen", "bench", "info"} - set(
-        text.split()
-    )
-    assert not missing
+    verbs = "phantom prepare doctor label mine train evaluate screen bench info"
+    assert not set(verbs.split()) - set(text.split())
 
 
-@pytest.mark.parametrize("verb", ["prepare", "train", "screen"])
+def test_help_of_prepare_names_every_source() -> None:
+    from t3d.cohort.sources import SOURCES
+
+    text, heavy = loaded_after(run_cli("prepare", "--help"))
+    assert heavy == set()
+    assert not {source.kind for source in SOURCES} - set(re.findall(r"\w+", text))
+
+
+@pytest.mark.parametrize("verb", ["doctor", "label", "mine", "train", "screen"])
 def test_help_of_a_verb_loads_nothing_heavy(verb: str) -> None:
     assert loaded_after(run_cli(verb, "--help"))[1] == set()
 

@@ -93,7 +93,7 @@ def test_every_page_is_reached_from_the_index() -> None:
     assert pages - listed - {DOCS / "index"} == set()
 
 
-def test_the_readme_table_is_what_the_summary_says() -> None:
+def test_the_figures_of_the_readme_are_those_of_the_results() -> None:
     command = [sys.executable, str(ROOT / "tools" / "readme_table.py"), "--check"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""Set-up and the README's table, without installing anything."""
+"""Set-up and the README's figures, without installing anything."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ def tool(name: str) -> ModuleType:
 
 setup = tool("setup")
 readme_table = tool("readme_table")
+traps_table = tool("traps_table")
 
 
 # ---- set-up --------------------------------------------------------------------------------
@@ -155,7 +156,7 @@ def test_a_stamp_that_fits_leaves_nothing_to_do(
     assert done == ["create", "dev 2.13.0"] * 2
 
 
-# ---- the README's table --------------------------------------------------------------------
+# ---- the README's figures ------------------------------------------------------------------
 
 
 def metric(value: float, chance: float = 0.5) -> dict[str, float | int]:
@@ -183,19 +184,23 @@ def summary() -> dict[str, object]:
     }
 
 
-README = "# Title\n<!-- results:begin -->\nold\n<!-- results:end -->\nafter\n"
+TRAPS = {"t3d": {"traps": 9, "damage": 1}, "MONAI": {"traps": 8, "damage": 5}}
+SPEED = [
+    {"name": "t3d A", "value": 0.56},
+    {"name": "monai A, peak", "value": 2024.9258},
+    {"name": "dicom sitk, raw, 300 slices", "value": 0.9},
+]
+README = "# Title\n" + "".join(
+    f"<!-- {name}:begin -->\nold\n<!-- {name}:end -->\nafter\n" for name in readme_table.BLOCKS
+)
 
 
 @pytest.fixture
 def files(tmp_path: Path) -> list[str]:
-    (tmp_path / "summary.json").write_text(json.dumps(summary()))
+    for name, told in (("demo_summary", summary()), ("traps", TRAPS), ("prepare", SPEED)):
+        (tmp_path / f"{name}.json").write_text(json.dumps(told))
     (tmp_path / "README.md").write_text(README)
-    return [
-        "--summary",
-        str(tmp_path / "summary.json"),
-        "--readme",
-        str(tmp_path / "README.md"),
-    ]
+    return ["--results", str(tmp_path), "--readme", str(tmp_path / "README.md")]
 
 
 def test_the_table_has_a_row_per_recipe_baseline_and_chance(
@@ -203,7 +208,8 @@ def test_the_table_has_a_row_per_recipe_baseline_and_chance(
 ) -> None:
     assert readme_table.main(files) == 0
     text = (tmp_path / "README.md").read_text()
-    rows = [line.split("|")[1:-1] for line in text.splitlines() if line.startswith("|")]
+    lines = text.partition("<!-- results:end -->")[0].splitlines()
+    rows = [line.split("|")[1:-1] for line in lines if line.startswith("|")]
     assert len({len(row) for row in rows}) == 1
     assert [row[0].strip() for row in rows[2:]] == [
         "`clip`",
@@ -220,6 +226,25 @@ def test_the_table_has_a_row_per_recipe_baseline_and_chance(
     assert text.endswith("after\n")
 
 
+def test_traps_and_speed_are_those_of_their_files(files: list[str], tmp_path: Path) -> None:
+    assert readme_table.main(files) == 0
+    text = (tmp_path / "README.md").read_text()
+    assert "What 2 readers do with 9 traps" in text
+    assert "t3d 1 of 9, MONAI 5 of 8." in text
+    rows = [line.split("|")[1:-1] for line in text.partition("speed:begin")[2].splitlines()[1:7]]
+    assert [cell.strip() for cell in rows[0][2:]] == [
+        *("t3d", "SimpleITK", "CT-CLIP style", "MONAI", "t3d, peak MB", "MONAI, peak MB"),
+    ]
+    assert [cell.strip() for cell in rows[2][1:]] == ["-", "0.56", "-", "-", "-", "-", "2,025"]
+    assert [cell.strip() for cell in rows[5][1:]] == ["-", "-", "0.90", "-", "-", "-", "-"]
+
+
+def test_the_counts_on_the_page_of_traps_are_those_in_its_file() -> None:
+    told = json.loads((ROOT / "docs" / "results" / "traps.json").read_text(encoding="utf-8"))
+    page = (ROOT / "docs" / "reference" / "traps.md").read_text(encoding="utf-8")
+    assert "\n".join(["", *traps_table.counted(told), ""]) in page
+
+
 def test_a_stale_table_is_told(files: list[str]) -> None:
     assert readme_table.main([*files, "--check"]) == 1
     assert readme_table.main(files) == 0
@@ -229,7 +254,7 @@ def test_a_stale_table_is_told(files: list[str]) -> None:
 def test_without_a_summary_the_readme_says_that_there_is_none(
     files: list[str], tmp_path: Path
 ) -> None:
-    (tmp_path / "summary.json").unlink()
+    (tmp_path / "demo_summary.json").unlink()
     assert readme_table.main(files) == 0
     assert readme_table.NOTHING in (tmp_path / "README.md").read_text()
 

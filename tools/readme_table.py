@@ -1,10 +1,13 @@
-"""Write the README's results table from a run's summary.
+"""Write the README's figures from the files of docs/results.
 
-    python tools/readme_table.py [--check] [--summary FILE] [--readme FILE]
+    python tools/readme_table.py [--check] [--results FOLDER] [--readme FILE]
 
-The summary is `demo/summary.json` of a `make demo-full` or `make demo`, kept as
-`docs/results/demo_summary.json`. With --check nothing is written and the exit code is 1 when the
-README is not what the file says. Standard library only.
+demo_summary.json   `demo/summary.json` of a `make demo-full` or `make demo`
+traps.json          written by `python tools/traps_table.py`
+prepare.json        written by `python benchmarks/prepare.py --json docs/results/prepare.json`
+
+With --check nothing is written and the exit code is 1 when the README is not what the files say.
+Standard library only.
 """
 
 from __future__ import annotations
@@ -13,12 +16,11 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 NOTHING = "No run has been recorded yet."
 HEAD = (
     "recipe",
@@ -127,33 +129,83 @@ def table_of(summary: Mapping[str, Any]) -> str:
     return "\n".join([*lines, "", f"{note} ({'; '.join(about)})."])
 
 
-def filled(readme: str, table: str) -> str:
-    """Put the table between the README's two marks."""
-    before, found, rest = readme.partition(BEGIN)
-    inside, closed, after = rest.partition(END)
+def traps_of(readers: Mapping[str, Mapping[str, int]]) -> str:
+    """Give the sentence on what each reader damages, of the traps in formats that it opens."""
+    found = ", ".join(
+        f"{name} {told['damage']} of {told['traps']}" for name, told in readers.items()
+    )
+    num = max(told["traps"] for told in readers.values())
+    return (
+        f"[What {len(readers)} readers do with {num} traps](docs/reference/traps.md) was run, not "
+        f"assumed.\nRead wrong, or read although damaged, of those that each can open: {found}."
+    )
+
+
+TARGETS = {
+    "A": "1 x 1 x 4 mm, then 256 x 256 x 128",
+    "B": "0.75 x 0.75 x 1.5 mm, 480 x 480 x 240",
+    "C": "0.5 x 0.5 x 1 mm, whole",
+}
+SLICES = {"raw": "300 raw DICOM slices, read only", "JPEG 2000": "300 JPEG 2000 slices, read only"}
+LOADERS = {
+    "gunzip": "gunzip alone",
+    "t3d": "t3d",
+    "sitk": "SimpleITK",
+    "ctclip": "CT-CLIP style",
+    "monai": "MONAI",
+}
+
+
+def speed_of(told: Sequence[Mapping[str, Any]]) -> str:
+    """Give the table of processor seconds and peak memory as Markdown."""
+    value = {row["name"]: row["value"] for row in told}
+
+    def cell(name: str, form: str = ".2f") -> str:
+        return format(value[name], form) if name in value else "-"
+
+    head = ("target", *LOADERS.values(), "t3d, peak MB", "MONAI, peak MB")
+    rows = [head, ("---",) * len(head)]
+    for key, target in TARGETS.items():
+        peaks = (cell(f"{name} {key}, peak", ",.0f") for name in ("t3d", "monai"))
+        rows.append((target, *(cell(f"{name} {key}") for name in LOADERS), *peaks))
+    for key, target in SLICES.items():
+        rows.append((target, *(cell(f"dicom {n}, {key}, 300 slices") for n in LOADERS), "-", "-"))
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+BLOCKS: Mapping[str, tuple[str, Callable[[Any], str]]] = {
+    "results": ("demo_summary.json", table_of),
+    "traps": ("traps.json", traps_of),
+    "speed": ("prepare.json", speed_of),
+}
+"""Name of the README's two marks -> file and what is written of it."""
+
+
+def filled(readme: str, name: str, text: str) -> str:
+    """Put a text between the README's two marks of a name."""
+    begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
+    before, found, rest = readme.partition(begin)
+    _, closed, after = rest.partition(end)
     if not found or not closed:
-        raise SystemExit(f"the README lacks {BEGIN} or {END}")
-    del inside
-    return f"{before}{BEGIN}\n{table}\n{END}{after}"
+        raise SystemExit(f"the README lacks {begin} or {end}")
+    return f"{before}{begin}\n{text}\n{end}{after}"
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Write or check the table."""
-    parser = argparse.ArgumentParser(description="The README's results table, from a file.")
+    """Write or check what stands between the marks."""
+    parser = argparse.ArgumentParser(description="The README's figures, from files.")
     parser.add_argument("--check", action="store_true")
-    parser.add_argument(
-        "--summary", type=Path, default=ROOT / "docs" / "results" / "demo_summary.json"
-    )
+    parser.add_argument("--results", type=Path, default=ROOT / "docs" / "results")
     parser.add_argument("--readme", type=Path, default=ROOT / "README.md")
     options = parser.parse_args(arguments)
-    table = NOTHING
-    if options.summary.is_file():
-        table = table_of(json.loads(options.summary.read_text(encoding="utf-8")))
-    old = options.readme.read_text(encoding="utf-8")
-    new = filled(old, table)
+    old = new = options.readme.read_text(encoding="utf-8")
+    for name, (file, write) in BLOCKS.items():
+        path = options.results / file
+        told = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+        new = filled(new, name, NOTHING if told is None else write(told))
     if options.check:
         if new != old:
-            sys.stderr.write(f"{options.readme.name} is not what {options.summary.name} says\n")
+            sys.stderr.write(f"{options.readme.name} is not what {options.results.name} says\n")
         return int(new != old)
     options.readme.write_text(new, encoding="utf-8")
     return 0

@@ -1,11 +1,13 @@
-"""Run four readers on every trap and write what each did into docs/reference/traps.md.
+"""Run four readers on every trap; write what each did into docs/reference/traps.md.
 
     python tools/traps_table.py [--data FOLDER] [--malformed FOLDER] [--json FILE] [--only TEXT]
 
 The traps are the odd files of the test data and the cases that its `make_malformed.py` derives
 (derived anew unless --malformed names a folder that has them). Each reader is a process that
 imports its library once and forks for every file, with limits on time and memory: nothing in the
-table is assumed. Needs what the tests need (SimpleITK, pydicom, MONAI, nibabel).
+table is assumed. The counts go to docs/results/traps.json, from which the README tells them. With
+--only nothing is written. Takes some minutes; needs what the tests need (SimpleITK, pydicom, MONAI,
+nibabel).
 """
 
 from __future__ import annotations
@@ -27,9 +29,16 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "reference" / "traps.md"
+COUNTS = ROOT / "docs" / "results" / "traps.json"
 BEGIN, END = "<!-- traps:begin -->", "<!-- traps:end -->"
 READERS = ("t3d", "monai", "simpleitk", "nibabel")
 TITLES = {"t3d": "t3d", "monai": "MONAI", "simpleitk": "SimpleITK", "nibabel": "nibabel"}
+COLUMNS = {
+    "traps": "traps in its formats",
+    "right": "as it should be",
+    "shy": "refuses what should be read",
+    "damage": "damage without a word",
+}
 LIMIT_S = 60
 LIMIT_BYTES = 10 << 30  # of address space: torch alone reserves 4 GB without using it
 TOLERANCE = {"mean": 0.6, "mean_hu": 0.6, "spacing": 0.02, "slices": 0}
@@ -336,21 +345,24 @@ def table_of(cases: Sequence[Mapping[str, Any]]) -> list[str]:
     return ["| " + " | ".join(row) + " |" for row in rows]
 
 
-def counted(cases: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Give one row per reader over the formats that it reads at all."""
-    rows = [
-        "| reader | traps in its formats | as it should be | refuses what should be read "
-        "| damage without a word |",
-        "| --- | --- | --- | --- | --- |",
-    ]
+def counts_of(cases: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, int]]:
+    """Count the outcomes of each reader over the formats that it reads at all."""
+    counts = {}
     for reader in READERS:
         some = [case for case in cases if reader in readers_of(cases, format_of(case))]
         cells = [(case, shown(case, case["seen"][reader], ours=False)) for case in some]
         damage = sum(is_damage(cell) for _, cell in cells)
         shy = sum(cell == "error" and case["expect"] != "reject" for case, cell in cells)
         right = len(cells) - damage - shy
-        rows.append(f"| {TITLES[reader]} | {len(cells)} | {right} | {shy} | {damage} |")
-    return rows
+        counts[TITLES[reader]] = dict(zip(COLUMNS, (len(cells), right, shy, damage), strict=True))
+    return counts
+
+
+def counted(counts: Mapping[str, Mapping[str, int]]) -> list[str]:
+    """Give one row per reader as Markdown."""
+    rows = [("reader", *COLUMNS.values()), ("---",) * (1 + len(COLUMNS))]
+    rows += [(reader, *(str(told[key]) for key in COLUMNS)) for reader, told in counts.items()]
+    return ["| " + " | ".join(row) + " |" for row in rows]
 
 
 def page_of(cases: Sequence[Mapping[str, Any]], versions: str) -> str:
@@ -361,7 +373,7 @@ def page_of(cases: Sequence[Mapping[str, Any]], versions: str) -> str:
         ("DICOM, derived", lambda c: c["path"].startswith("dicom/")),
         ("Archives, derived", lambda c: c["path"].startswith("zip/")),
     )
-    lines = [f"{len(cases)} traps. Versions: {versions}.", "", *counted(cases)]
+    lines = [f"{len(cases)} traps. Versions: {versions}.", "", *counted(counts_of(cases))]
     for title, belongs in groups:
         some = [case for case in cases if belongs(case)]
         lines += ["", f"## {title}", "", *table_of(some)]
@@ -419,8 +431,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="What four readers do on every trap.")
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
     parser.add_argument("--malformed", type=Path)
-    parser.add_argument("--json", type=Path, help="also write the outcomes here")
-    parser.add_argument("--only", default="", help="only traps whose path contains this; no page")
+    parser.add_argument("--json", type=Path, default=COUNTS, help="where the counts go")
+    parser.add_argument("--only", default="", help="only traps whose path contains this; no files")
     parser.add_argument("--serve", choices=READERS, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.serve:
@@ -434,13 +446,12 @@ def main(arguments: list[str] | None = None) -> int:
                 case.setdefault("seen", {})[reader] = told
     for case in cases:
         del case["file"]
-    if options.json:
-        options.json.write_text(json.dumps(cases, indent=1), encoding="utf-8")
     if options.only:
         sys.stdout.write("\n".join(table_of(cases)) + "\n")
     else:
         inside = page_of(cases, versions())
         PAGE.write_text(filled(PAGE.read_text(encoding="utf-8"), inside), encoding="utf-8")
+        options.json.write_text(json.dumps(counts_of(cases), indent=1) + "\n", encoding="utf-8")
     return 0
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from made_folder import rows_of, write_table
 from t3d.cohort.sources import SOURCES, Folder
+from t3d.cohort.table import read_rows
 from t3d.errors import SourceError
 from t3d.types import Report, Sentence
 
@@ -59,6 +60,25 @@ def test_listing_opens_no_voxels_and_is_repeatable(make_folder: MakeFolder) -> N
         file.write_bytes(b"not a volume")
     folder = Folder(root)
     assert list(folder.studies()) == list(folder.studies())
+
+
+def test_a_listing_reads_the_table_once_and_the_next_one_anew(
+    make_folder: MakeFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = make_folder(3)
+    folder, read = Folder(root), []
+    monkeypatch.setattr(
+        "t3d.cohort.sources.folder.read_rows", lambda path: read.append(path) or read_rows(path)
+    )
+    first = list(folder.studies())
+    assert folder.set_aside() == ()
+    assert len(read) == 1
+    kept = (root / "studies.csv").read_text().splitlines(keepends=True)[:-1]
+    (root / "studies.csv").write_text("".join(kept))
+    assert list(folder.studies()) == first[:-1]
+    assert [told.reason for told in folder.set_aside()] == ["unlisted_file"]
+    assert len(read) == 2
+    assert Folder(root).set_aside() == folder.set_aside()  # though nothing was listed before
 
 
 def test_the_order_of_rows_does_not_matter(make_folder: MakeFolder) -> None:

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from t3d.cohort.delimited import read_delimited
 from t3d.cohort.sources.folder import Folder
 from t3d.cohort.table import Row, read_rows
-from t3d.ct.limits import MAX_TABLE_BYTES
+from t3d.ct.limits import MAX_FIELD_CHARS, MAX_TABLE_BYTES
 from t3d.errors import SourceError
 from t3d.types import Report
 
@@ -157,3 +158,35 @@ def test_a_table_too_long_to_be_read_whole_is_refused_unread(tmp_path: Path) -> 
         file.truncate(MAX_TABLE_BYTES + 1)  # sparse: takes no room
     with pytest.raises(SourceError, match="split the cohort"):
         read_rows(path)
+    with pytest.raises(SourceError, match=f"at most {MAX_TABLE_BYTES}"):
+        next(read_delimited(path))
+
+
+def test_lines_end_where_files_end_them_and_nowhere_else(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    for end in ("\n", "\r\n", "\r"):
+        told = ["volume,report", f'a,"1{end}2"', "b,3\x0b4\x855\u20286", "", "c,7"]
+        path.write_bytes(end.join(told).encode())
+        rows = [(line, row["report"]) for line, row in read_delimited(path)]
+        assert rows == [(3, f"1{end}2"), (4, "3\x0b4\x855\u20286"), (6, "7")]
+        texts = [row.report.findings for row in read_rows(path)]
+        assert texts == ["1\n2", "3\x0b4\x855\u20286", "7"]
+
+
+@pytest.mark.parametrize(
+    ("content", "match"),
+    [
+        (b"a,b\n1,2\n3,\x00\n", "line 3: a zero byte"),
+        ("a,b\n1,2\n".encode("utf-16-le"), "line 1: a zero byte in every other place"),
+        (b"a,b\n1,\xe4\n", "byte 6 is no UTF-8"),
+        (b'a,b\n1,2\n3,"4', "after line 2: unexpected end of data"),
+        (b"a,b\n1,2,3\n", "line 2: 3 fields"),
+        (b"a,b\n1," + b"x" * (MAX_FIELD_CHARS + 1), "field larger than field limit"),
+    ],
+)
+def test_a_table_of_a_corpus_is_checked_like_that_of_a_folder(
+    tmp_path: Path, content: bytes, match: str
+) -> None:
+    (tmp_path / "t.csv").write_bytes(content)
+    with pytest.raises(SourceError, match=f"^the table.*{match}"):
+        list(read_delimited(tmp_path / "t.csv", called="the table"))

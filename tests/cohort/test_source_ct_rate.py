@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from listings import assert_opens_no_volume, listed, reasons, series_of
 from made_ct_rate import (
     IDENTITY,
     ORIGIN,
@@ -36,7 +37,7 @@ from t3d.ct.door import open_scan
 from t3d.ct.geometry import spacing_mm
 from t3d.ct.slices import read_whole
 from t3d.errors import SourceError
-from t3d.types import Preparation, Report, Series, Study, Volume
+from t3d.types import Preparation, Report, Series, Volume
 
 CHEST = Made("train_1_a_1", "Nodule, 4 mm.")
 METADATA = Path("metadata", "train_metadata.csv")
@@ -56,21 +57,9 @@ def first_release(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return fabricate(tmp_path_factory.mktemp("v1"), version=1)
 
 
-def listed(source: CtRate) -> dict[str, Study]:
-    return {study.study_id: study for study in source.studies()}
-
-
-def series_of(source: CtRate) -> dict[str, Series]:
-    return {one.series_id: one for study in source.studies() for one in study.series}
-
-
 def opened(series: Series) -> Volume:
     with open_scan(series.files, name=series.series_id, override=series.header) as file:
         return read_whole(file)
-
-
-def reasons(source: CtRate) -> dict[str, str]:
-    return {told.key: told.reason for told in source.set_aside()}
 
 
 # ---- what is listed ------------------------------------------------------------------------
@@ -83,11 +72,7 @@ def test_it_keeps_the_promises_of_a_source(corrected: Path, first_release: Path)
 
 
 def test_listing_opens_no_volume(tmp_path: Path) -> None:
-    root = fabricate(tmp_path)
-    before = list(CtRate(root).studies())
-    for path in root.rglob("*.nii.gz"):
-        path.write_bytes(b"no volume")
-    assert list(CtRate(root).studies()) == before
+    assert_opens_no_volume(CtRate, fabricate(tmp_path))
 
 
 def test_studies_come_in_the_order_a_person_counts(corrected: Path) -> None:

@@ -16,19 +16,10 @@ from t3d.ct.preparations import named_preparation
 from t3d.ct.regrid import plan_grid, regrid, stream
 from t3d.ct.slices import HeldSlices
 from t3d.types import Preparation, Volume, Zyx
+from test_ct_regrid import chest
 
+SHAPE = (37, 45, 52)
 SPACING, SIZE = Zyx(z=4.0, y=1.0, x=1.3), Zyx(z=24, y=33, x=50)
-
-
-def chest(shape: tuple[int, int, int] = (37, 45, 52)) -> Volume:
-    """Asymmetric noise over the whole range, with padding far below it."""
-    rng = np.random.default_rng(5)
-    voxels = rng.integers(-1000, 1500, shape).astype(np.int16)
-    voxels[:, :2, :3] = -8192
-    matrix = np.zeros((4, 4))
-    matrix[[2, 1, 0], [0, 1, 2]] = (2.5, 0.7, 0.9)
-    matrix[:, 3] = (-55.0, 12.5, 300.25, 1.0)
-    return Volume(volume_id="v", voxels=voxels, world_from_voxel=matrix)
 
 
 def exact(volume: Volume, preparation: Preparation) -> NDArray[np.float32]:
@@ -80,7 +71,7 @@ def test_monai_mode_equals_monai(fit: str, tmp_path: Path) -> None:
             "resize": mt.Resize(SIZE[::-1], mode="trilinear"),
             "pad_crop": mt.ResizeWithPadOrCrop(SIZE[::-1], mode="constant", value=low),
         }[fit]
-        path = save_as(tmp_path / "las.nii.gz", chest(), "LAS")
+        path = save_as(tmp_path / "las.nii.gz", chest(5, SHAPE), "LAS")
         theirs = mt.Compose(
             [
                 mt.LoadImage(image_only=True, dtype=np.float32),
@@ -94,7 +85,7 @@ def test_monai_mode_equals_monai(fit: str, tmp_path: Path) -> None:
     preparation = Preparation(name="p", spacing_mm=SPACING, size_vox=SIZE, fit=fit, filter="monai")
     reference = theirs[0].numpy().transpose(2, 1, 0)[:, ::-1, ::-1]  # R, A, S to S, P, L
     ours = regrid(path, preparation)
-    assert np.abs(exact(chest(), preparation) - reference).max() <= 0.01
+    assert np.abs(exact(chest(5, SHAPE), preparation) - reference).max() <= 0.01
     assert np.abs(ours.voxels - reference).max() <= 0.51
     # MONAI's affine after all steps: the corner voxel's place, RAS to LPS.
     r, a, s, _ = theirs.affine.numpy() @ [SIZE.x - 1, SIZE.y - 1, 0, 1]
@@ -104,7 +95,7 @@ def test_monai_mode_equals_monai(fit: str, tmp_path: Path) -> None:
 def test_linear_in_two_steps_equals_torch_in_two_steps() -> None:
     preparation = Preparation(name="p", spacing_mm=SPACING, size_vox=SIZE, filter="linear")
     # torch stretches to a whole number of voxels: choose a scan where that is the same.
-    volume = chest((40, 50, 52))
+    volume = chest(5, (40, 50, 52))
     matrix = volume.world_from_voxel.copy()
     matrix[[2, 1, 0], [0, 1, 2]] = (2.0, 0.8, 0.65)
     volume = dataclasses.replace(volume, world_from_voxel=matrix)
@@ -113,7 +104,7 @@ def test_linear_in_two_steps_equals_torch_in_two_steps() -> None:
 
 
 def test_triangle_equals_torch_with_antialias() -> None:
-    volume = chest((9, 45, 52))
+    volume = chest(5, (9, 45, 52))
     preparation = Preparation(name="p", size_vox=Zyx(z=9, y=19, x=60), filter="triangle")
     values = clipped(volume, preparation)
     reference = [interpolated(plane, (19, 60), mode="bilinear", antialias=True) for plane in values]
@@ -121,7 +112,7 @@ def test_triangle_equals_torch_with_antialias() -> None:
 
 
 def test_area_equals_torch_where_voxels_fit_whole() -> None:
-    volume = chest((36, 45, 52))
+    volume = chest(5, (36, 45, 52))
     preparation = Preparation(name="p", size_vox=Zyx(z=12, y=9, x=26), filter="area")
     reference = interpolated(
         clipped(volume, preparation), (12, 9, 26), mode="area", align_corners=None
@@ -133,17 +124,17 @@ def test_linear_equals_scipy_zoom_on_the_same_grid() -> None:
     from scipy import ndimage
 
     preparation = Preparation(name="p", size_vox=SIZE, filter="linear")
-    values = clipped(chest(), preparation)
+    values = clipped(chest(5, SHAPE), preparation)
     factors = [m / n for m, n in zip(SIZE, values.shape, strict=True)]
     reference = ndimage.zoom(values, factors, order=1, mode="nearest", grid_mode=True)
-    assert np.abs(exact(chest(), preparation) - reference).max() <= 0.01
+    assert np.abs(exact(chest(5, SHAPE), preparation) - reference).max() <= 0.01
 
 
 @pytest.mark.parametrize("size", [None, SIZE])
 def test_linear_and_its_affine_equal_simpleitk(size: Zyx[int] | None) -> None:
     """ITK interpolates in world millimetres: equal values mean an equal affine."""
     sitk = pytest.importorskip("SimpleITK")
-    volume = chest()
+    volume = chest(5, SHAPE)
     preparation = Preparation(
         name="p", spacing_mm=None if size else SPACING, size_vox=size, filter="linear"
     )
@@ -174,7 +165,7 @@ def test_ctclip_mode_equals_a_plain_loader_of_that_kind(tmp_path: Path) -> None:
     """What its inference script does, on a file whose axes run to L, P, S as CT-RATE's do."""
     import torch
 
-    volume = chest((41, 47, 52))
+    volume = chest(5, (41, 47, 52))
     preparation = dataclasses.replace(
         named_preparation("ctclip"),
         spacing_mm=Zyx(z=1.5, y=0.75, x=1.25),  # one axis grows, two shrink

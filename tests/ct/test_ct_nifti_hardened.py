@@ -253,7 +253,7 @@ def test_values_that_are_no_numbers_are_counted(tmp_path: Path) -> None:
 def test_a_label_map_may_pack_better_than_any_ct(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(nifti, "BOMB_BYTES", 1 << 16)
+    monkeypatch.setattr("t3d.ct.guard.BOMB_BYTES", 1 << 16)
     nifti.write(tmp_path / "l.nii.gz", np.zeros((64, 64, 64), np.uint8), WORLD)
     with pytest.raises(RefusedFile, match="bytes on disk"):
         nifti.read(tmp_path / "l.nii.gz")

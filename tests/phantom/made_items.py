@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 
 from t3d.phantom.items import PlacedItem, WrittenReport
+from t3d.phantom.phrases import Grammar
+from t3d.phantom.phrases_english import ENGLISH
 from t3d.phantom.report import GRAMMARS, write_report
 from t3d.text.findings import CT_RATE_18
 from t3d.types import Item
@@ -92,3 +96,25 @@ def texts(written: WrittenReport, section: str) -> list[str]:
     """The sentences of a section, cut out by their offsets."""
     text = getattr(written.report, section)
     return [text[s.start : s.end] for s in written.sentences if s.section == section]
+
+
+def sentence_of(
+    item: PlacedItem | list[PlacedItem],
+    seed: int,
+    wording: str = "train",
+    grammar: Grammar = ENGLISH,
+) -> str:
+    """The FINDINGS sentence about the only finding of a patient."""
+    items = item if isinstance(item, list) else [item]
+    labels = {other: int(other == items[0].item.finding) for other in CT_RATE_18}
+    rng = np.random.default_rng(seed)
+    written = write_report(labels, items, rng, wording=wording, grammar=grammar)
+    (found,) = [s for s in written.sentences if s.finding and s.section == "findings"]
+    return written.report.findings[found.start : found.end]
+
+
+def phrase_pattern(phrase: str) -> re.Pattern[str]:
+    """A phrase as an expression in which every slot stands for anything."""
+    text = phrase.rpartition("|")[2]
+    parts = [re.escape(part) for part in re.split(r"\{\w+\}", text)]
+    return re.compile(".+".join(parts), re.IGNORECASE)

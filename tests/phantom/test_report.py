@@ -8,12 +8,21 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from made_items import KINDS, LOBES, draw_item, draw_patient, draw_report, texts
+from made_items import (
+    KINDS,
+    LOBES,
+    draw_item,
+    draw_patient,
+    draw_report,
+    phrase_pattern,
+    sentence_of,
+    texts,
+)
 from t3d.errors import RecipeError, SourceError
 from t3d.phantom.items import PlacedItem, WrittenReport
-from t3d.phantom.phrases import CONDITIONS, SLOTS
+from t3d.phantom.phrases import CONDITIONS, SLOTS, Grammar
 from t3d.phantom.phrases_english import ENGLISH
-from t3d.phantom.report import FINDINGS_WORDS, IMPRESSION_WORDS, SIZE_JITTER, write_report
+from t3d.phantom.report import FINDINGS_WORDS, GRAMMARS, IMPRESSION_WORDS, SIZE_JITTER, write_report
 from t3d.text.findings import CT_RATE_18
 from t3d.text.labeler import label_sentence
 from t3d.text.sentences import split_sentences
@@ -27,47 +36,34 @@ def cohort() -> list[tuple[dict[str, int], WrittenReport]]:
     return [draw_report(seed) for seed in range(NUM)]
 
 
-def sentence_of(item: PlacedItem | list[PlacedItem], seed: int, wording: str = "train") -> str:
-    """The FINDINGS sentence about the only finding of a patient."""
-    items = item if isinstance(item, list) else [item]
-    name = items[0].item.finding
-    labels = {other: int(other == name) for other in CT_RATE_18}
-    written = write_report(labels, items, np.random.default_rng(seed), wording=wording)
-    (found,) = [s for s in written.sentences if s.finding and s.section == "findings"]
-    return written.report.findings[found.start : found.end]
-
-
-def phrase_pattern(phrase: str) -> re.Pattern[str]:
-    """A phrase as an expression in which every slot stands for anything."""
-    text = phrase.rpartition("|")[2]
-    parts = [re.escape(part) for part in re.split(r"\{\w+\}", text)]
-    return re.compile(".+".join(parts), re.IGNORECASE)
-
-
 # ---- the tables ------------------------------------------------------------------------------
 
 
-def test_every_phrase_uses_known_slots_and_conditions() -> None:
-    for phrases in ENGLISH.findings.values():
+@pytest.mark.parametrize("grammar", GRAMMARS.values(), ids=GRAMMARS)
+def test_every_phrase_uses_known_slots_and_conditions(grammar: Grammar) -> None:
+    for phrases in grammar.findings.values():
         for name in ("train", "heldout"):
             wording = phrases.wording(name)
             for phrase in (*wording.present, *wording.concluded, *wording.absent):
                 condition, _, text = phrase.rpartition("|")
                 assert condition in CONDITIONS
-                assert set(re.findall(r"\{(\w+)\}", text)) <= SLOTS
+                assert set(re.findall(r"\{(\w+)\}", text)) <= SLOTS | set(grammar.form_words)
                 assert text.endswith(".")
 
 
-def test_the_tables_cover_the_18_findings_in_order() -> None:
-    assert tuple(ENGLISH.findings) == CT_RATE_18
+@pytest.mark.parametrize("grammar", GRAMMARS.values(), ids=GRAMMARS)
+def test_the_tables_cover_the_18_findings_in_order(grammar: Grammar) -> None:
+    assert tuple(grammar.findings) == CT_RATE_18
+    assert GRAMMARS[grammar.language] is grammar
 
 
+@pytest.mark.parametrize("grammar", GRAMMARS.values(), ids=GRAMMARS)
 @pytest.mark.parametrize("name", CT_RATE_18)
 @pytest.mark.parametrize("large", [True, False])
-def test_a_finding_is_said_in_at_least_three_ways(name: str, large: bool) -> None:
+def test_a_finding_is_said_in_at_least_three_ways(grammar: Grammar, name: str, large: bool) -> None:
     item = draw_item(name, np.random.default_rng(5), large=large)
-    patterns = [phrase_pattern(p) for p in ENGLISH.findings[name].train.present]
-    said = [sentence_of(item, seed) for seed in range(40)]
+    patterns = [phrase_pattern(p) for p in grammar.findings[name].train.present]
+    said = [sentence_of(item, seed, grammar=grammar) for seed in range(40)]
     used = {next(i for i, p in enumerate(patterns) if p.fullmatch(s)) for s in said}
     assert len(used) >= 3
 
@@ -82,28 +78,36 @@ def test_every_place_code_has_at_least_two_names() -> None:
     assert all(len(set(ENGLISH.places[lobe])) >= 2 for lobe in LOBES)
 
 
-def test_there_are_one_to_three_denials_and_one_or_two_held_out_phrases_per_finding() -> None:
-    for phrases in ENGLISH.findings.values():
+@pytest.mark.parametrize("grammar", GRAMMARS.values(), ids=GRAMMARS)
+def test_there_are_one_to_three_denials_and_one_or_two_held_out_phrases_per_finding(
+    grammar: Grammar,
+) -> None:
+    for phrases in grammar.findings.values():
         assert 1 <= len(phrases.train.absent) <= 3
         assert 1 <= len([p for p in phrases.heldout.present if not p.startswith("many|")]) <= 2
 
 
-def test_there_are_at_least_twenty_sentences_that_say_nothing_about_a_finding() -> None:
-    assert len(set(ENGLISH.normal)) >= 20
-    for sentence in (*ENGLISH.normal, *ENGLISH.generic):
-        assert dict(label_sentence(sentence)) == {}
+@pytest.mark.parametrize("grammar", GRAMMARS.values(), ids=GRAMMARS)
+def test_there_are_at_least_twenty_sentences_that_say_nothing_about_a_finding(
+    grammar: Grammar,
+) -> None:
+    assert len(set(grammar.normal)) >= 20
+    for sentence in (*grammar.normal, *grammar.generic):
+        assert dict(label_sentence(sentence, grammar.language)) == {}, sentence
 
 
-def test_the_impression_never_repeats_a_phrase_of_the_findings() -> None:
-    for phrases in ENGLISH.findings.values():
+@pytest.mark.parametrize("grammar", GRAMMARS.values(), ids=GRAMMARS)
+def test_the_impression_never_repeats_a_phrase_of_the_findings(grammar: Grammar) -> None:
+    for phrases in grammar.findings.values():
         for name in ("train", "heldout"):
             wording = phrases.wording(name)
             first = {p.rpartition("|")[2] for p in wording.present}
             assert first.isdisjoint(p.rpartition("|")[2] for p in wording.concluded)
 
 
-def test_held_out_phrases_are_not_in_the_training_wording() -> None:
-    for phrases in ENGLISH.findings.values():
+@pytest.mark.parametrize("grammar", GRAMMARS.values(), ids=GRAMMARS)
+def test_held_out_phrases_are_not_in_the_training_wording(grammar: Grammar) -> None:
+    for phrases in grammar.findings.values():
         for kind in ("present", "concluded", "absent"):
             train = {p.rpartition("|")[2] for p in getattr(phrases.train, kind)}
             assert train.isdisjoint(p.rpartition("|")[2] for p in getattr(phrases.heldout, kind))

@@ -90,7 +90,9 @@ def prepare(
     Args:
         source: Folder or archive of the source; of a union name=ROOT,name=ROOT.
         cohort: Folder of the cohort, made if missing.
-        kind: folder, ct_rate or dicom_folder; default: found out from what lies there.
+        kind: folder, dicom_folder, ct_rate, inspect, bimcv_r, merlin, rad_chestct, radgenome,
+            rexgrounding, amos or msd; default: found out from what lies there. Several members:
+            union or ct3dvlp.
         settings: Settings of the source, as kernel=B40f; may be given several times.
         preparation: demo, phantom, paper, paper_direct, fine, ctclip (t3d info preparations).
         loss_hu: Largest error of a stored voxel; 1 = steps of 2 HU, smaller files; 0 = none.
@@ -167,7 +169,7 @@ def doctor(
 
     Args:
         what: A scan, a folder of scans, a source, or a cohort.
-        kind: folder, ct_rate or dicom_folder; default: found out from what lies there.
+        kind: A source by name, as for t3d prepare; default: found out from what lies there.
         settings: Settings of the source, as kernel=B40f; may be given several times.
         out: Folder for doctor.html (mosaics, histograms), doctor.json and doctor.csv.
         workers: Processes; default: one per core.

@@ -14,7 +14,9 @@ from pathlib import Path
 
 from t3d.cohort.delimited import LABEL_VALUES, read_delimited
 from t3d.cohort.listing import SetAside
+from t3d.cohort.patients import split_of
 from t3d.cohort.sheets import digest_of_rows
+from t3d.cohort.stems import NIFTI, stem_of, without_row
 from t3d.ct.guard import RefusedGrid
 from t3d.errors import SourceError
 from t3d.text.findings import CT_RATE_18
@@ -44,7 +46,7 @@ PUBLISHED: Mapping[str, Mapping[str, int]] = {
         ),
     )
 }
-_ALIASES = {"train": ("train",), "valid": ("validation", "valid")}
+ALIASES = {"train": ("train",), "valid": ("validation", "valid")}
 ENDINGS = {
     "metadata": ("metadata",),
     "reports": ("reports",),
@@ -82,9 +84,7 @@ class Name:
     @staticmethod
     def of(told: str) -> Name | None:
         """Read a name with or without folders and suffix; None = no name of CT-RATE."""
-        stem = re.split(r"[/\\]", told.strip().strip("\"',"))[-1]
-        for suffix in (".nii.gz", ".nii"):
-            stem = stem.removesuffix(suffix)
+        stem = stem_of(told.strip().strip("\"',"))
         match = _NAME.fullmatch(stem)
         if match is None:
             return None
@@ -99,6 +99,10 @@ class Name:
             study=f"{patient}_{scan}",
             volume=stem if nth else "",
         )
+
+    def drawn_split(self, *, dev: float, seed: int) -> str:
+        """Name our split: valid is test, a seeded share of the train patients is dev."""
+        return "test" if self.split == "valid" else split_of(self.patient, dev=dev, seed=seed)
 
 
 class Tables:
@@ -184,9 +188,8 @@ class Files:
         for folder in (f"{split}{end}" for split in SPLITS for end in ("_fixed", "")):
             held = self.fixed if folder.endswith("_fixed") else self.plain
             for path in sorted((root / folder).rglob("*.nii*")):
-                if path.name.startswith(".") or not path.name.endswith((".nii", ".nii.gz")):
-                    continue
-                self._add(path, folder, held)
+                if path.name.endswith(NIFTI) and not path.name.startswith("."):
+                    self._add(path, folder, held)
 
     def _add(self, path: Path, folder: str, held: dict[str, Path]) -> None:
         """Note one file, or why it is none of CT-RATE's."""
@@ -205,12 +208,8 @@ class Files:
 
     def without_row(self, split: str, known: Mapping[str, Name]) -> list[SetAside]:
         """List files of a split that no table names."""
-        message = "a file that no table names"
-        return [
-            SetAside(key=volume, reason="unlisted_file", message=message)
-            for volume, name in self.names.items()
-            if name.split == split and volume not in known
-        ]
+        there = (volume for volume, name in self.names.items() if name.split == split)
+        return without_row(there, known)
 
     def find(self, name: Name, *, hu: str) -> tuple[Path, bool]:
         """Say where a volume lies or should lie, and whether its header is to be believed."""
@@ -225,7 +224,7 @@ class Files:
 
 def table_of(root: Path, kind: str, split: str) -> Path | None:
     """Find a table under either of its names, in the data's folders or beside them."""
-    names = [f"{a}_{e}.csv" for a in _ALIASES[split] for e in ENDINGS[kind]]
+    names = [f"{a}_{e}.csv" for a in ALIASES[split] for e in ENDINGS[kind]]
     return _only_one([root / folder / name for folder in _FOLDERS for name in names])
 
 
@@ -257,7 +256,7 @@ def known_bad() -> Mapping[str, SetAside]:
 
 def no_chest(root: Path, split: str, tables: Tables) -> set[str]:
     """Read which studies show no chest; volumes and studies, with or without folder and suffix."""
-    names = [f"no_chest_{alias}.txt" for alias in _ALIASES[split]]
+    names = [f"no_chest_{alias}.txt" for alias in ALIASES[split]]
     path = _only_one([root / folder / name for folder in _FOLDERS for name in names])
     if path is None:
         _log.warning("no list no_chest_%s.txt: scans of heads stay in", split)

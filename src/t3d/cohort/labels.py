@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from t3d.cohort.delimited import LABEL_VALUES, read_delimited
+from t3d.cohort.delimited import SIGNED_LABEL_VALUES, read_delimited
 from t3d.cohort.schema import SOURCE_LABELS, LabelRow, compact
 from t3d.cohort.store import Cohort
 from t3d.cohort.writer import CohortWriter
@@ -26,7 +26,6 @@ from t3d.types import Report
 KEYS = ("study", "volume", "VolumeName")
 """Columns that may say which study a row of a table of labels is about; the first one found."""
 
-_CELLS: Mapping[str, int | None] = {**LABEL_VALUES, "-1": None, "-1.0": None}
 _SUFFIXES = (".nii.gz", ".nii", ".npz")
 _RULES = "2"  # raised by a change of the rules that moves an answer
 
@@ -273,8 +272,8 @@ def comparison_text(cohort: Cohort, reference: str, other: str) -> str:
 
 def _cell(text: str, table: str, line: int, column: str) -> int | None:
     """Read one cell of a label column."""
-    if text.strip() in _CELLS:
-        return _CELLS[text.strip()]
+    if text.strip() in SIGNED_LABEL_VALUES:
+        return SIGNED_LABEL_VALUES[text.strip()]
     raise SourceError(
         f"{table} line {line}, column {column!r}: not a label",
         expected="1, 0, or blank or -1 for not stated",

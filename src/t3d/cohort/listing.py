@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -30,7 +31,8 @@ class SetAside:
 LEFT_OUT_ON_PURPOSE = frozenset(
     {"not_ct", "not_chosen", "not_asked_for", "duplicate_text", "empty_text", "short_text"}
 )
-"""Reasons that are no failure: a localizer is no CT volume, a second kernel was not asked for."""
+"""Reasons that are no failure: no CT (a localizer, MR), a series that is not the one wanted, and
+what settings or rules leave out."""
 
 
 class Source(Protocol):
@@ -46,3 +48,28 @@ class Source(Protocol):
     def studies(self) -> Iterator[Study]:
         """List every study, repeatably, without opening a voxel."""
         ...
+
+
+class ReadAtOnce(ABC):
+    """A source that finds its studies, and what belongs to none, in one reading."""
+
+    _left: tuple[SetAside, ...] | None = None
+
+    @abstractmethod
+    def _listed(self) -> tuple[Iterable[Study], tuple[SetAside, ...]]:
+        """Read everything but voxels."""
+
+    def studies(self) -> Iterator[Study]:
+        """List every study, read anew, in an order of the source's own.
+
+        Raises:
+            SourceError: A table or list cannot be read, or holds what it may not.
+        """
+        studies, self._left = self._listed()
+        yield from studies
+
+    def set_aside(self) -> tuple[SetAside, ...]:
+        """List what the last reading found that belongs to no study, or to none of use."""
+        if self._left is None:
+            _, self._left = self._listed()
+        return self._left

@@ -56,7 +56,7 @@ def _loose_kind(file: Path) -> str:
     """Say what a file in a folder is; "" = no scan, and nobody says it is one."""
     from t3d.ct.door import kind_of
 
-    if any(part.startswith(".") for part in file.parts[-1:]):
+    if file.name.startswith("."):
         return ""
     return kind_of(file) or ("claimed" if file.name.lower().endswith(_ENDINGS) else "")
 

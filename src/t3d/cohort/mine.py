@@ -185,7 +185,7 @@ def mine(
     if dry_run:
         summary = _summary(reader, None)
     else:
-        writer = _Writer(cohort)
+        writer = CohortWriter(cohort)
         with writer:
             summary = _summary(reader, writer)
     reader.close()
@@ -194,7 +194,7 @@ def mine(
     return summary
 
 
-def _summary(reader: _Reader, writer: _Writer | None) -> MineSummary:
+def _summary(reader: _Reader, writer: CohortWriter | None) -> MineSummary:
     """Mine every study, and write what changes where there is a writer."""
     rows: list[MinedRow] = []
     citing = looked_at = 0
@@ -436,35 +436,6 @@ def _is_axial(steps: Sequence[str]) -> bool:
     letters, turned = _READ.search(told), _TURNED.search(told)
     along = letters is not None and letters.group(1)[2] in "SI"
     return along and (turned is None or float(turned.group(1)) <= MAX_PLANE_DEGREES)
-
-
-class _Writer(CohortWriter):
-    """Writes texts and sentences of a study anew."""
-
-    def restate(
-        self, study_id: str, reports: Sequence[Report], sentences: Sequence[Sentence]
-    ) -> None:
-        """Replace the texts of a study's reports and all its sentences, or change nothing.
-
-        What the source said stays the study's content, so that preparing from it goes on.
-        """
-        with self._whole():
-            self._connection.executemany(
-                "UPDATE report SET findings = ?, impression = ? "
-                "WHERE study_id = ? AND position = ?",
-                [(r.findings, r.impression, study_id, n) for n, r in enumerate(reports)],
-            )
-            self._connection.execute("DELETE FROM sentence WHERE study_id = ?", (study_id,))
-            self._connection.executemany(
-                "INSERT INTO sentence VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                [
-                    (study_id, n, s.section, s.start, s.end, s.finding)
-                    + (s.z_mm or (None, None, None))
-                    + (s.origin,)
-                    for n, s in enumerate(sentences)
-                ],
-            )
-        self._count()
 
 
 def _write_table(path: Path, rows: Sequence[MinedRow]) -> None:

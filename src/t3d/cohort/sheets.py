@@ -7,7 +7,6 @@ numbers as written there. Nothing unpacks beyond `MAX_TABLE_BYTES`; XML with a D
 
 from __future__ import annotations
 
-import csv
 import json
 import posixpath
 import re
@@ -18,8 +17,8 @@ from hashlib import sha256
 from pathlib import Path
 from xml.etree.ElementTree import Element, ParseError, TreeBuilder, XMLParser
 
-from t3d.cohort.delimited import read_delimited
-from t3d.ct.limits import MAX_FIELD_CHARS, MAX_TABLE_BYTES
+from t3d.cohort.delimited import by_column, read_delimited
+from t3d.ct.limits import MAX_TABLE_BYTES
 from t3d.errors import SourceError
 
 SHEET_ENDINGS = (".tsv", ".csv", ".xlsx")
@@ -43,25 +42,9 @@ def read_sheet(path: Path, *, needs: Sequence[str] = ()) -> Iterator[tuple[int, 
     Raises:
         SourceError: Damaged, not UTF-8, a column missing or twice, or a row of another length.
     """
-    if path.suffix == ".csv":
-        yield from read_delimited(path, needs=needs)
-        return
-    rows = _rows_of_xlsx(path) if path.suffix == ".xlsx" else _rows_of_tsv(path)
-    _, first = next(rows, (0, []))
-    header = [name.strip() for name in first]
-    missing = [name for name in needs if name not in header]
-    twice = sorted({name for name in header if name and header.count(name) > 1})
-    if missing or twice:
-        told = [f"no column {name!r}" for name in missing]
-        told += [f"column {name!r} more than once" for name in twice]
-        raise SourceError(
-            f"{path.name}: {', '.join(told)}",
-            expected=f"each of {', '.join(needs)} once" if needs else "each column once",
-            fix="check that this is the right table, and that its first line names the columns",
-        )
-    for line, values in rows:
-        if any(values):
-            yield line, {name: v for name, v in zip(header, values, strict=True) if name}
+    if path.suffix == ".xlsx":
+        return by_column(_rows_of_xlsx(path), path.name, needs)
+    return read_delimited(path, needs=needs, separator="\t" if path.suffix == ".tsv" else ",")
 
 
 def digest_of_rows(rows: Mapping[str, object]) -> str:
@@ -76,49 +59,26 @@ def digest_of_rows(rows: Mapping[str, object]) -> str:
     return sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _rows_of_tsv(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Yield (line, values) of a table with tabs."""
-    before = csv.field_size_limit(MAX_FIELD_CHARS)
-    width = 0
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, delimiter="\t", strict=True)
-            for values in reader:
-                width = width or len(values)
-                if values and len(values) != width:
-                    raise SourceError(
-                        f"{path.name} line {reader.line_num}: {len(values)} fields",
-                        expected=f"{width}, as in the first line",
-                        fix="quote texts that hold tabs or line breaks",
-                    )
-                yield reader.line_num, values
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise SourceError(
-            f"{path.name}: no table of tab-separated UTF-8 ({type(error).__name__})",
-            expected="UTF-8, tabs between fields, quotes around texts with tabs or line breaks",
-            fix="get the table again",
-        ) from error
-    finally:
-        csv.field_size_limit(before)
-
-
 def _rows_of_xlsx(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Yield (line, values) of the first sheet, every row as long as the first."""
+    """Yield (line, values) of the first sheet, of the columns that its first row names."""
     try:
         with zipfile.ZipFile(path) as book:
             shared = _shared_texts(book)
             sheet = _first_sheet(book)
-            width = 0
+            header: list[str] | None = None
             for row in _elements(book, sheet, "row"):
                 values = _values(row, shared)
-                width = width or len(values)
+                header = values if header is None else header
+                width = len(header)
                 if any(values[width:]):
                     raise SourceError(
                         f"{path.name} row {row.get('r', '?')}: a value beyond the last column",
                         expected=f"{width} columns, as in the first row",
                         fix="give every column a name",
                     )
-                yield int(row.get("r", "0")), [*values, *[""] * width][:width]
+                padded = [*values, *[""] * (width - len(values))]
+                told = [v for v, name in zip(padded, header, strict=False) if name.strip()]
+                yield int(row.get("r", "0")), told
     except _DAMAGE as error:
         raise SourceError(
             f"{path.name}: no readable .xlsx ({type(error).__name__})",

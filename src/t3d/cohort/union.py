@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from t3d.cohort import engine
-from t3d.cohort.listing import SetAside, Source, Terms
+from t3d.cohort.listing import ReadAtOnce, SetAside, Source, Terms
 from t3d.cohort.patients import without_leaks
 from t3d.cohort.preflight import open_series
 from t3d.errors import SourceError
@@ -47,7 +47,7 @@ class Rules:
     drop_duplicate_texts: bool = False  # within a split, over all members
 
 
-class Union:
+class Union(ReadAtOnce):
     """Named sources as one.
 
     Args:
@@ -98,22 +98,8 @@ class Union:
             synthetic=all(terms.synthetic for terms in told.values()),
         )
 
-    def studies(self) -> Iterator[Study]:
-        """List the studies, member by member, each in its own order.
-
-        Raises:
-            SourceError: A member cannot be listed.
-        """
-        listed, _ = self._listed()
-        yield from listed
-
-    def set_aside(self) -> tuple[SetAside, ...]:
-        """List what the members set aside, and what the rules leave out."""
-        _, problems = self._listed()
-        return problems
-
     def _listed(self) -> tuple[list[Study], tuple[SetAside, ...]]:
-        """Read everything but voxels."""
+        """Read everything but voxels, member by member, each in its own order."""
         studies: list[Study] = []
         problems: list[SetAside] = []
         for name, source in self.members.items():

@@ -14,6 +14,7 @@ import shutil
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import IO
@@ -45,7 +46,7 @@ from t3d.cohort.shelf import (
 )
 from t3d.cohort.store import TABLES_FILE
 from t3d.errors import StoreError
-from t3d.types import Preparation, Study
+from t3d.types import Preparation, Report, Sentence, Study
 
 CACHE_FOLDER = "cache"  # what others computed from the volumes; made again when asked for
 
@@ -256,14 +257,8 @@ class CohortWriter:
             "INSERT INTO label VALUES (?, ?, ?, ?, 0, '', 0, 0)",
             [(key, name, SOURCE_LABELS, value) for name, value in study.labels.items()],
         )
-        many(
-            "INSERT INTO sentence VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            [
-                (key, n, s.section, s.start, s.end, s.finding, *(z or (None,) * 3), s.origin)
-                for n, s in enumerate(study.sentences)
-                for z in (s.z_mm or depths.get(s.origin),)
-            ],
-        )
+        placed = [replace(s, z_mm=s.z_mm or depths.get(s.origin)) for s in study.sentences]
+        self._insert_sentences(key, placed)
         many(
             "INSERT INTO item VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             [
@@ -271,6 +266,40 @@ class CohortWriter:
                 for n, i in enumerate(study.items)
             ],
         )
+
+    def _insert_sentences(self, study_id: str, sentences: Iterable[Sentence]) -> None:
+        """Record sentences in their order."""
+        self._connection.executemany(
+            "INSERT INTO sentence VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            [
+                (study_id, n, s.section, s.start, s.end, s.finding)
+                + (s.z_mm or (None, None, None))
+                + (s.origin,)
+                for n, s in enumerate(sentences)
+            ],
+        )
+
+    def restate(
+        self, study_id: str, reports: Iterable[Report], sentences: Iterable[Sentence]
+    ) -> None:
+        """Replace the texts of a study's reports and all its sentences, or change nothing.
+
+        What the source said stays the study's content, so that preparing from it goes on.
+
+        Args:
+            study_id: Recorded here.
+            reports: As many as were recorded, in their order.
+            sentences: In their order.
+        """
+        with self._whole():
+            self._connection.executemany(
+                "UPDATE report SET findings = ?, impression = ? "
+                "WHERE study_id = ? AND position = ?",
+                [(r.findings, r.impression, study_id, n) for n, r in enumerate(reports)],
+            )
+            self._connection.execute("DELETE FROM sentence WHERE study_id = ?", (study_id,))
+            self._insert_sentences(study_id, sentences)
+        self._count()
 
     def put_labels(self, origin: str, rows: Iterable[LabelRow], *, told: str = "") -> int:
         """Record what one origin says of the studies; what it said before is replaced.

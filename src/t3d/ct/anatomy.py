@@ -35,6 +35,7 @@ MIN_LUNG_ML = 120.0  # less is the edge of a lung, or bowel gas
 MIN_LUNG_CM2 = 60.0  # the same for thin stacks, times their length
 MIN_BODY_CM2 = 60.0  # in the slice that shows most of it; a child's head has about 100
 MIN_CUT_MM = 40.0  # a shorter contact with the end of the field is no matter
+MIN_CUT_SLICES = 0.1  # share of all; a contact in fewer is no matter either
 MAX_CUT_SHARE = 0.35  # more of the body's rim cut away: its surfaces say nothing
 SPINE_HU = 80.0  # smoothed over 8 mm; a vertebra of an old patient has about this
 SURE = 1.0  # evidence beyond this decides, ...
@@ -176,7 +177,7 @@ def _cut(body: Mask, outside: Mask, pitch: Zyx[float]) -> tuple[tuple[str, ...],
     found = []
     for name, side in sides.items():
         length_mm = (met & side).sum(axis=(1, 2)) * cell_mm
-        if float((length_mm > MIN_CUT_MM).mean()) > 0.1:
+        if float((length_mm > MIN_CUT_MM).mean()) > MIN_CUT_SLICES:
             found.append(name)
     rim = body & ~ndimage.binary_erosion(body, np.ones((1, 3, 3), bool), border_value=0)
     return tuple(found), float(met.sum() / max(1, rim.sum()))
@@ -396,8 +397,8 @@ def _windpipe(parts: _Parts, low: int, high: int) -> float:
 
     Gas in a hiatal hernia is such a spot too, but does not reach the lungs' end.
     """
-    spots = [_spots(parts, k, at) for k, at in zip(range(low, high), _spine_at(parts)[low:high],
-                                                   strict=True)]  # fmt: skip
+    spine = _spine_at(parts)
+    spots = [_spots(parts, k, spine[k]) for k in range(low, high)]
     inwards = (spots[::-1], spots)
     gap = max(1, round(20 / parts.pitch.z))
     lengths = [max(_followed(s, gap), _followed(s[1:], gap)) * parts.pitch.z for s in inwards]

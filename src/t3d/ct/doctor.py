@@ -19,8 +19,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from t3d.ct.anatomy import FITS, FLIPPED, Anatomy, Direction, read_anatomy
+from t3d.ct.anatomy import (
+    FITS,
+    FLIPPED,
+    MIN_BODY_CM2,
+    MIN_CUT_MM,
+    MIN_CUT_SLICES,
+    MIN_LUNG_ML,
+    SURE,
+    Anatomy,
+    Direction,
+    read_anatomy,
+)
 from t3d.ct.geometry import spacing_mm
+from t3d.ct.guard import is_ct_spacing
 from t3d.ct.limits import MAX_SPACING_MM, MIN_AXIS_VOX, MIN_SPACING_MM
 from t3d.ct.plausibility import judge
 from t3d.ct.slices import Slices
@@ -111,7 +123,7 @@ def examine(source: Slices | Volume) -> Examination:
     if not any(f.code in HU_CODES for f in findings):
         findings += _blocks(seen, empty)
         anatomy = read_anatomy(seen.cells, empty)
-        findings += _no_body(seen) if anatomy is None else [*_body(seen, anatomy)]
+        findings += _no_body(seen) if anatomy is None else _body(seen, anatomy)
     findings.sort(key=lambda f: (SEVERITIES.index(f.severity), f.code))
     return Examination(
         volume_id=seen.name,
@@ -128,7 +140,6 @@ HU_CODES = (
     *("constant", "scaled", "label_map", "rescaled_twice", "never_rescaled"),
     *("window_burnt_in", "not_ct"),
 )
-_LEGAL = {"padding": NOTE, "coarse": NOTE}
 
 
 def _values(seen: Survey) -> Iterator[Symptom]:
@@ -144,7 +155,7 @@ def _values(seen: Survey) -> Iterator[Symptom]:
     for verdict in judge(seen.sample_hu, stored=seen.stored):
         yield Symptom(
             code=verdict.code,
-            severity=ERROR if verdict.refuse else _LEGAL.get(verdict.code, WARNING),
+            severity=ERROR if verdict.refuse else NOTE,
             found=verdict.found,
             evidence=f"{len(seen.sample_hu)} voxels from all over the scan",
             fix=verdict.fix,
@@ -239,28 +250,33 @@ def _grid(seen: Survey) -> Iterator[Symptom]:
             evidence=size,
             fix="choose a reconstruction with more slices; a stack this thin may be a localizer",
         )
-    low, high = MIN_SPACING_MM, MAX_SPACING_MM
-    if not all(low - 1e-6 <= s <= high + 1e-6 for s in seen.spacing_mm):
+    if not is_ct_spacing(seen.spacing_mm):
         yield Symptom(
             code="spacing_out_of_range",
             severity=ERROR,
             found=f"spacing {_mm(seen.spacing_mm)} mm (z, y, x)",
-            evidence=f"CT is reconstructed with {low} to {high} mm",
+            evidence=f"CT is reconstructed with {MIN_SPACING_MM} to {MAX_SPACING_MM} mm",
             fix="state the true spacing through a HeaderOverride",
         )
-    if not Z_EXTENT_MM[0] <= seen.extent_mm.z <= Z_EXTENT_MM[1]:
+    low, high = Z_EXTENT_MM
+    if not low <= seen.extent_mm.z <= high:
         yield Symptom(
             code="z_extent",
             severity=WARNING,
             found=f"the scan is {seen.extent_mm.z:.0f} mm long",
             evidence=size,
-            fix="check the spacing along z; a chest takes 100 to 700 mm",
+            fix=f"check the spacing along z; a chest takes {low:g} to {high:g} mm",
         )
 
 
 def _mm(triple: Zyx[float]) -> str:
     """Three lengths."""
     return " x ".join(f"{v:.3g}" for v in triple)
+
+
+def _extent(seen: Survey) -> str:
+    """The size of the whole scan."""
+    return "{:.0f} x {:.0f} x {:.0f} mm (z, y, x)".format(*seen.extent_mm)
 
 
 def _empty_field(seen: Survey) -> NDArray[np.bool_]:
@@ -302,18 +318,15 @@ def _flat_slices(seen: Survey) -> NDArray[np.bool_]:
     return np.asarray(seen.flat.all(axis=others, keepdims=True))
 
 
-def _no_body(seen: Survey) -> list[Symptom]:
+def _no_body(seen: Survey) -> Iterator[Symptom]:
     """Nothing like a body in the volume."""
-    return [
-        Symptom(
-            code="no_body",
-            severity=WARNING,
-            found="nothing like a body was found",
-            evidence=f"no solid object of 60 cm2 in any slice of {seen.extent_mm.z:.0f} x "
-            f"{seen.extent_mm.y:.0f} x {seen.extent_mm.x:.0f} mm (z, y, x)",
-            fix="look at the pictures: a phantom, a fragment, or a wrong spacing",
-        )
-    ]
+    yield Symptom(
+        code="no_body",
+        severity=WARNING,
+        found="nothing like a body was found",
+        evidence=f"no solid object of {MIN_BODY_CM2:g} cm2 in any slice of {_extent(seen)}",
+        fix="look at the pictures: a phantom, a fragment, or a wrong spacing",
+    )
 
 
 def _body(seen: Survey, anatomy: Anatomy) -> Iterator[Symptom]:
@@ -328,7 +341,8 @@ def _body(seen: Survey, anatomy: Anatomy) -> Iterator[Symptom]:
             code="truncated",
             severity=NOTE,
             found=f"the field of view ends within the body: {', '.join(anatomy.cut)}{crop}",
-            evidence="the body meets the end of the field over 40 mm in more than 10 % of slices",
+            evidence=f"the body meets the end of the field over {MIN_CUT_MM:g} mm in more than "
+            f"{100 * MIN_CUT_SLICES:.0f} % of slices",
             fix="nothing, if what matters is inside; else choose a wider reconstruction",
         )
     if anatomy.outlined and anatomy.lung_ml < NO_LUNG_ML and anatomy.lung_cm2 < NO_LUNG_CM2:
@@ -336,8 +350,8 @@ def _body(seen: Survey, anatomy: Anatomy) -> Iterator[Symptom]:
             code="no_chest",
             severity=WARNING,
             found=f"{anatomy.lung_ml:.0f} ml of lung",
-            evidence=f"air inside the body in pieces of 120 ml or more; a chest has over "
-            f"{NO_LUNG_ML:.0f} ml, or {NO_LUNG_CM2:.0f} cm2 in each slice",
+            evidence=f"air inside the body in pieces of {MIN_LUNG_ML:g} ml or more; a chest has "
+            f"over {NO_LUNG_ML:.0f} ml, or {NO_LUNG_CM2:.0f} cm2 in each slice",
             fix="leave the scan out where chests are wanted: it shows another part of the body",
         )
     if anatomy.directions[1].verdict == FITS and anatomy.table == "front":
@@ -368,33 +382,33 @@ def _flipped(direction: Direction) -> Symptom:
         code=direction.axis.replace("-", "_") + "_flipped",
         severity=ERROR,
         found=what,
-        evidence=f"{told} (sum {direction.score:+.1f}; beyond -1 it is said)",
+        evidence=f"{told} (sum {direction.score:+.1f}; beyond {-SURE:g} it is said)",
         fix=f"{why}: correct the affine at its source; do not flip voxels where text names sides",
     )
 
 
 def _sizes(seen: Survey, anatomy: Anatomy) -> Iterator[Symptom]:
     """Bodies and lungs of a size nobody has."""
-    told = []
+    told: list[tuple[str, tuple[float, float]]] = []
     ratio = anatomy.width_mm / max(anatomy.depth_mm, 1.0)
     whole = not anatomy.cut
     if anatomy.width_mm > BODY_MM[1] or (whole and anatomy.width_mm < BODY_MM[0]):
-        told.append(f"a body {anatomy.width_mm:.0f} mm wide (usual {BODY_MM[0]:.0f} to 620)")
+        told.append((f"a body {anatomy.width_mm:.0f} mm wide", BODY_MM))
     if whole and not BODY_RATIO[0] <= ratio <= BODY_RATIO[1] and anatomy.lung_ml > NO_LUNG_ML:
-        told.append(f"a body {ratio:.2f} times as wide as deep (usual 1.2 to 1.9)")
+        told.append((f"a body {ratio:.2f} times as wide as deep", BODY_RATIO))
     if anatomy.lungs_whole:
         if not LUNG_MM[0] <= anatomy.lung_height_mm <= LUNG_MM[1]:
-            told.append(f"lungs {anatomy.lung_height_mm:.0f} mm high (usual 120 to 350)")
+            told.append((f"lungs {anatomy.lung_height_mm:.0f} mm high", LUNG_MM))
         slender = anatomy.lung_height_mm / max(anatomy.width_mm, 1.0)
         if slender < LUNG_RATIO[0] or (whole and slender > LUNG_RATIO[1]):
-            told.append(f"lungs {slender:.2f} times as high as the body is wide (usual 0.5 to 1)")
+            told.append((f"lungs {slender:.2f} times as high as the body is wide", LUNG_RATIO))
         if not LUNG_ML[0] <= anatomy.lung_ml <= LUNG_ML[1]:
-            told.append(f"{anatomy.lung_ml:.0f} ml of lung (usual 1500 to 8000)")
+            told.append((f"{anatomy.lung_ml:.0f} ml of lung", LUNG_ML))
     if told:
         yield Symptom(
             code="spacing_implausible",
             severity=ERROR if len(told) > 1 else WARNING,
-            found="; ".join(told),
+            found="; ".join(f"{what} (expected {low:g} to {high:g})" for what, (low, high) in told),
             evidence=f"measured with the file's spacing, {_mm(seen.spacing_mm)} mm (z, y, x)",
             fix="compare with the original header and state the spacing through a "
             "HeaderOverride; a small child is small",
@@ -407,7 +421,7 @@ def _facts(seen: Survey, anatomy: Anatomy | None) -> dict[str, str]:
     facts = {
         "size": "{} x {} x {} voxels (z, y, x)".format(*seen.shape),
         "spacing": f"{_mm(seen.spacing_mm)} mm (z, y, x)",
-        "extent": "{:.0f} x {:.0f} x {:.0f} mm (z, y, x)".format(*seen.extent_mm),
+        "extent": _extent(seen),
         "axes of the file": seen.letters,
         "tilt": f"{seen.tilt_degrees:.1f} degrees",
         "HU": f"{seen.range_hu[0]} to {seen.range_hu[1]}; percentiles 1, 50, 99.9: "

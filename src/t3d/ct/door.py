@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import cast
 
 from t3d.ct import gzipped
-from t3d.ct.guard import RefusedFile
+from t3d.ct.guard import RefusedFile, missing_file
 from t3d.ct.itk import open_itk
 from t3d.ct.nifti import open_nifti
 from t3d.ct.npz import is_npz, open_npz
@@ -134,7 +134,7 @@ def kind_of(path: Path) -> str:
         archives leave out; NRRD format; MetaIO documentation; zip and tar.
     """
     start = _first_bytes(path)
-    return _kind_of_bytes(_unpacked(path) if start[:2] == b"\x1f\x8b" else start)
+    return _kind_of_bytes(_unpacked(path) if start.startswith(gzipped.MAGIC) else start)
 
 
 def _kind_of_bytes(start: bytes) -> str:
@@ -168,7 +168,7 @@ def looks_like(path: Path) -> str:
         return told
     if not start.strip(b"\0"):
         return "zeros only"
-    if start[:2] == b"\x1f\x8b":
+    if start.startswith(gzipped.MAGIC):
         return "a gzip stream without a scan inside"
     if all(byte in b"\t\r\n\x1b" or byte >= 32 for byte in start):
         return "text"
@@ -203,12 +203,7 @@ def _single(path: Path, what: str) -> tuple[str, Path]:
             )
         return _single(scans[0], what) if scans else ("dicom", path)
     if not path.is_file():
-        raise RefusedFile(
-            f"{what}: the file is missing",
-            expected="a file or a folder",
-            fix="check the folder, or leave the row out",
-            reason="missing_file",
-        )
+        raise missing_file(what, "a file or a folder")
     beside = path.with_name(path.name.replace(".img", ".hdr"))
     if ".img" in path.suffixes and beside.is_file():  # voxels of a pair have no first bytes
         path = beside
@@ -247,5 +242,5 @@ def _unpacked(path: Path) -> bytes:
 
 
 def _stem(path: Path) -> str:
-    """Give a file name without its ending, as `nifti.volume_id_of` does for NIfTI."""
+    """Name a file in messages: up to its first dot, where its ending is one of a scan."""
     return path.name.split(".")[0] if path.name.lower().endswith(_SCAN_ENDINGS) else "scan"

@@ -9,8 +9,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from t3d.ct.limits import MAX_SPACING_MM, MIN_AXIS_VOX, MIN_SPACING_MM
-from t3d.ct.limits import MAX_VOXELS as MAX_VOXELS
+from t3d.ct.limits import (
+    BOMB_BYTES,
+    BOMB_RATIO,
+    MAX_DEFLATE_RATIO,
+    MAX_SPACING_MM,
+    MIN_AXIS_VOX,
+    MIN_SPACING_MM,
+)
 from t3d.errors import GeometryError, SourceError, T3DError
 
 if TYPE_CHECKING:
@@ -54,6 +60,44 @@ def _again(
     return kind(found, expected=expected, fix=fix, reason=reason)
 
 
+def missing_file(what: str, expected: str) -> RefusedFile:
+    """Make the refusal of a file that is not there."""
+    return RefusedFile(
+        f"{what}: the file is missing",
+        expected=expected,
+        fix="check the folder, or leave the row out",
+        reason="missing_file",
+    )
+
+
+def check_bytes(need: int, stored: int, *, packed: bool, what: str, labels: bool = False) -> None:
+    """Hold the size that a header promises against the file before anything is allocated.
+
+    Args:
+        need: Bytes of the volume, by the header.
+        stored: Bytes on disk.
+        packed: Whether those are compressed with deflate.
+        what: Names the file in the message.
+        labels: A label map may pack better than any CT.
+
+    Raises:
+        RefusedFile: More is promised than the file can hold, or it unpacks like a bomb.
+    """
+    bomb = packed and not labels and need > BOMB_BYTES and need > stored * BOMB_RATIO
+    if need > (stored * MAX_DEFLATE_RATIO if packed else stored) or bomb:
+        raise RefusedFile(
+            f"{what}: {stored} bytes on disk for {need} bytes of volume",
+            expected="a file as long as its header says",
+            fix="copy or download the file again",
+        )
+
+
+def is_ct_spacing(spacing_mm: tuple[float, float, float]) -> bool:
+    """Say whether all pitches are those of a CT, with room for float32 headers."""
+    low, high = MIN_SPACING_MM - 1e-6, MAX_SPACING_MM + 1e-6
+    return all(low <= s <= high for s in spacing_mm)
+
+
 def check_extent(
     shape: tuple[int, int, int], spacing_mm: tuple[float, float, float], *, what: str
 ) -> None:
@@ -74,11 +118,10 @@ def check_extent(
             fix="leave this series out, or choose a reconstruction with more slices",
             reason="too_small",
         )
-    low, high = MIN_SPACING_MM, MAX_SPACING_MM
-    if not all(low - 1e-6 <= s <= high + 1e-6 for s in spacing_mm):
+    if not is_ct_spacing(spacing_mm):
         raise RefusedGrid(
             f"{what}: spacing {' x '.join(f'{s:.4g}' for s in spacing_mm)} mm (z, y, x)",
-            expected=f"{low} to {high} mm along each axis",
+            expected=f"{MIN_SPACING_MM} to {MAX_SPACING_MM} mm along each axis",
             fix="state the true spacing through a HeaderOverride",
         )
 

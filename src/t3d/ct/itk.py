@@ -21,11 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from t3d.ct.geometry import Matrix, Orientation, check_matrix, letters, nearest_axes
-from t3d.ct.guard import RefusedFile, RefusedGrid
+from t3d.ct.guard import RefusedFile, RefusedGrid, check_bytes, missing_file
 from t3d.ct.intensity import Rescale
-from t3d.ct.limits import BOMB_BYTES, BOMB_RATIO, MAX_DEFLATE_RATIO, MAX_VOXELS
+from t3d.ct.limits import MAX_HEADER_BYTES, MAX_VOXELS
 
-MAX_HEADER_BYTES = 1 << 20  # our choice; a segmentation of 100 organs needs 60 kB
 _PIECE_BYTES = 1 << 20
 
 # The only spaces that ITK turns into LPS; it takes any other name for LPS as well.
@@ -153,12 +152,7 @@ def _simpleitk() -> ModuleType:
 def _read_header(path: Path, name: str) -> _Header:
     """Read the header's lines and find the file with the voxels."""
     if not path.is_file():
-        raise RefusedFile(
-            f"{name}: the file is missing",
-            expected="an NRRD or MetaImage file",
-            fix="check the folder, or leave the row out",
-            reason="missing_file",
-        )
+        raise missing_file(name, "an NRRD or MetaImage file")
     with open(path, "rb") as stream:
         start = stream.read(MAX_HEADER_BYTES)
     kind = "NRRD" if start.startswith(b"NRRD") else "MetaImage"
@@ -331,14 +325,7 @@ def _check_image(reader: Any, header: _Header, name: str) -> None:
             fix="leave this file out",
             reason="unreadable",
         )
-    need, stored = _promised_bytes(reader), header.voxel_bytes
-    bomb = header.packed and need > BOMB_BYTES and need > stored * BOMB_RATIO
-    if need > (stored * MAX_DEFLATE_RATIO if header.packed else stored) or bomb:
-        raise RefusedFile(
-            f"{name}: {stored} bytes on disk for {need} bytes of volume",
-            expected="a file as long as its header says",
-            fix="copy or download the file again",
-        )
+    check_bytes(_promised_bytes(reader), header.voxel_bytes, packed=header.packed, what=name)
 
 
 def _check_stream(header: _Header, need: int, name: str) -> None:

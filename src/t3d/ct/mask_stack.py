@@ -11,19 +11,27 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import IO, Any, Literal, cast
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from t3d.ct import gzipped
-from t3d.ct.geometry import Matrix, file_view, oriented_matrix, reverse_axes, turn_upright
+from t3d.ct.geometry import Matrix, file_view, reverse_axes, turn_upright
 from t3d.ct.guard import RefusedFile, RefusedGrid
 from t3d.ct.limits import MAX_DEFLATE_RATIO
-from t3d.ct.nifti import NiftiFile, as_labels, volume_id_of
+from t3d.ct.nifti import (
+    NiftiFile,
+    as_labels,
+    open_stream,
+    read_exactly,
+    reading,
+    skip,
+    volume_id_of,
+)
 from t3d.ct.nifti_header import NiftiHeader, header_bytes, read_header
 from t3d.ct.regrid import regrid_label
-from t3d.ct.slices import PIECE_BYTES, Slices, is_upright
+from t3d.ct.slices import PIECE_BYTES, Slices, is_upright, oriented_grid
 from t3d.types import HeaderOverride, MaskPart, Preparation, Volume
 
 _ORDERS: tuple[tuple[str, Literal["little", "big"]], ...] = (("<", "little"), (">", "big"))
@@ -47,14 +55,13 @@ def read_part(part: MaskPart, like: Slices) -> tuple[NDArray[np.uint8], Matrix]:
             no labels.
     """
     with _opened(part, like) as file:
-        shape = tuple(file.shape_kji[axis] for axis in file.orientation.axes)
+        shape, matrix = oriented_grid(file)
         labels = np.empty(shape, dtype=np.uint8)
         target = file_view(labels, file.orientation)
         plane = file.header.plane_bytes
         for first, rows in file.slabs(max(1, PIECE_BYTES // plane)):
             stored = rows["findings"][..., part.index]
             target[first : first + len(stored)] = as_labels(stored, file)
-        matrix = oriented_matrix(file.world_from_file, file.shape_kji, file.orientation)
         if not is_upright(file):
             labels, matrix = turn_upright(labels, matrix, order=0, outside=0, what=file.name)
     return labels, matrix
@@ -128,33 +135,26 @@ def _opened(part: MaskPart, like: Slices) -> Iterator[NiftiFile]:
             reason="missing_file",
         )
     with ExitStack() as stack:
-        raw: IO[bytes] = stack.enter_context(part.path.open("rb"))
-        packed = raw.read(2) == gzipped.MAGIC
-        raw.seek(0)
-        stream = cast("IO[bytes]", stack.enter_context(gzipped.open_packed(raw)) if packed else raw)
-        try:
-            header = _header(stream, part, like, name)
-            ratio = MAX_DEFLATE_RATIO if packed else 1
-            if header.offset_bytes + header.total_bytes > part.path.stat().st_size * ratio:
-                raise RefusedFile(
-                    f"{name}: too short for what its header says",
-                    expected=f"{header.total_bytes} bytes of voxels",
-                    fix="copy or download the file again",
-                )
-            yield NiftiFile(stream, header, name=name)
-        except gzipped.damage() as error:
+        stream, stored = open_stream(part.path, name, stack)
+        with reading(name):
+            start = read_exactly(stream, 352)
+            start += read_exactly(stream, header_bytes(start) - len(start))
+        header = _header(bytearray(start), part, like, name)
+        ratio = MAX_DEFLATE_RATIO if isinstance(stream, gzipped.Unpacked) else 1
+        if header.offset_bytes + header.total_bytes > stored * ratio:
             raise RefusedFile(
-                f"{name}: the compressed stream is damaged ({type(error).__name__})",
-                expected="a complete gzip stream with the right checksum",
+                f"{name}: too short for what its header says",
+                expected=f"{header.total_bytes} bytes of voxels",
                 fix="copy or download the file again",
-            ) from error
+            )
+        with reading(name):
+            skip(stream, header.offset_bytes - len(start))
+        yield NiftiFile(stream, header, name=name)
 
 
-def _header(stream: IO[bytes], part: MaskPart, like: Slices, name: str) -> NiftiHeader:
-    """Read the header as that of a 3-D file, check the shape, stand before the first voxel."""
-    start = bytearray(stream.read(352))
+def _header(start: bytearray, part: MaskPart, like: Slices, name: str) -> NiftiHeader:
+    """Read the first bytes as the header of a 3-D file, after its shape was checked."""
     size = header_bytes(bytes(start))
-    start += stream.read(size - len(start))
     if len(start) == size and _byte_order(start):
         _drop_first_axis(start, (part.count, *like.shape_kji[::-1]), name)
     elif len(start) < size:
@@ -170,9 +170,6 @@ def _header(stream: IO[bytes], part: MaskPart, like: Slices, name: str) -> Nifti
     )
     if header.detached:
         raise RefusedFile(f"{name}: voxels in a second file", expected="one .nii or .nii.gz file")
-    left = header.offset_bytes - size
-    while left > 0 and (got := len(stream.read(min(left, PIECE_BYTES)))):
-        left -= got
     row = np.dtype([("findings", header.dtype, (part.count,))])
     return replace(header, dtype=row)
 

@@ -25,21 +25,14 @@ from t3d.ct.geometry import (
     file_view,
     letters,
     nearest_axes,
-    oriented_matrix,
     ras_from_ijk,
     turn_upright,
 )
-from t3d.ct.guard import RefusedFile, RefusedGrid
+from t3d.ct.guard import RefusedFile, RefusedGrid, check_bytes, missing_file
 from t3d.ct.intensity import Rescale
-from t3d.ct.limits import (
-    BOMB_BYTES,
-    BOMB_RATIO,
-    MAX_DEFLATE_RATIO,
-    MAX_TRAILING_BYTES,
-    MAX_VOXELS,
-)
+from t3d.ct.limits import MAX_TRAILING_BYTES, MAX_VOXELS
 from t3d.ct.nifti_header import NiftiHeader, header_bytes, read_header
-from t3d.ct.slices import PIECE_BYTES, is_upright, read_whole, slices_a_piece
+from t3d.ct.slices import PIECE_BYTES, is_upright, oriented_grid, read_whole, slices_a_piece
 from t3d.errors import GeometryError
 from t3d.types import HeaderOverride, Volume
 
@@ -106,7 +99,7 @@ class NiftiFile:
         """Read exactly as many bytes as the target holds."""
         done = 0
         while done < len(target):
-            with _reading(self.name):
+            with reading(self.name):
                 got = cast(Any, self._stream).readinto(target[done : done + PIECE_BYTES])
             if not got:
                 raise RefusedFile(
@@ -120,7 +113,7 @@ class NiftiFile:
         """Read on to the end, so that a gzip checksum is really compared; note what was there."""
         piece = bytearray(1 << 16)
         behind = 0
-        with _reading(self.name):
+        with reading(self.name):
             while got := cast(Any, self._stream).readinto(piece):
                 behind += got
                 if behind > MAX_TRAILING_BYTES:
@@ -140,7 +133,7 @@ class NiftiFile:
 
 
 @contextmanager
-def _reading(name: str) -> Iterator[None]:
+def reading(name: str) -> Iterator[None]:
     """Turn what a decompressor raises into a refusal."""
     try:
         yield
@@ -176,36 +169,31 @@ def open_nifti(
     path = _swapped(Path(path), {image: header for header, image in _PAIR.items()})
     name = name or volume_id_of(path)
     with ExitStack() as stack:
-        stream, stored = _opened(path, name, stack)
-        with _reading(name):
-            start = _exactly(stream, 352)
-            start += _exactly(stream, header_bytes(start) - len(start))
+        stream, stored = open_stream(path, name, stack)
+        with reading(name):
+            start = read_exactly(stream, 352)
+            start += read_exactly(stream, header_bytes(start) - len(start))
         header = read_header(start, name=name, override=override, labels=labels)
         here = len(start)
         if header.detached:
-            stream, stored = _opened(_image_of(path, name), name, stack)
+            stream, stored = open_stream(_image_of(path, name), name, stack)
             here = 0
         packed = isinstance(stream, gzipped.Unpacked)
         notes = header.notes
         if packed != path.name.endswith(".gz") and not header.detached:
             notes += (f"{'packed' if packed else 'not packed'}, other than its name says",)
         _check_size(header, stored, name=name, packed=packed, labels=labels)
-        with _reading(name):
+        with reading(name):
             if here and start[-4]:
                 here += _pass_extensions(stream, start, header.offset_bytes, name)
-            _skip(stream, header.offset_bytes - here)
+            skip(stream, header.offset_bytes - here)
         yield NiftiFile(stream, replace(header, notes=notes), name=name)
 
 
-def _opened(path: Path, name: str, stack: ExitStack) -> tuple[IO[bytes], int]:
+def open_stream(path: Path, name: str, stack: ExitStack) -> tuple[IO[bytes], int]:
     """Open a file, unpacked where its first bytes are gzip's; give the bytes on disk too."""
     if not path.is_file():
-        raise RefusedFile(
-            f"{name}: the file is missing",
-            expected="a .nii, .nii.gz or .hdr/.img file",
-            fix="check the folder, or leave the row out",
-            reason="missing_file",
-        )
+        raise missing_file(name, "a .nii, .nii.gz or .hdr/.img file")
     raw: IO[bytes] = stack.enter_context(path.open("rb"))
     packed = raw.read(2) == gzipped.MAGIC
     raw.seek(0)
@@ -237,7 +225,7 @@ def _image_of(header: Path, name: str) -> Path:
     )
 
 
-def _exactly(stream: IO[bytes], count: int) -> bytes:
+def read_exactly(stream: IO[bytes], count: int) -> bytes:
     """Read that many bytes, or what there is."""
     content = b""
     while len(content) < count:
@@ -248,7 +236,7 @@ def _exactly(stream: IO[bytes], count: int) -> bytes:
     return content
 
 
-def _skip(stream: IO[bytes], count: int) -> None:
+def skip(stream: IO[bytes], count: int) -> None:
     """Read past that many bytes, piece by piece."""
     while count > 0:
         got = len(stream.read(min(count, PIECE_BYTES)))
@@ -266,7 +254,7 @@ def _pass_extensions(stream: IO[bytes], start: bytes, offset: int, name: str) ->
     order = "little" if int.from_bytes(start[:4], "little") in (348, 540) else "big"
     done, room = 0, offset - len(start)
     while room - done >= 16:
-        size = int.from_bytes(_exactly(stream, 8)[:4], cast(Any, order), signed=True)
+        size = int.from_bytes(read_exactly(stream, 8)[:4], cast(Any, order), signed=True)
         done += 8
         if size == 0:
             break  # padding up to vox_offset
@@ -276,14 +264,13 @@ def _pass_extensions(stream: IO[bytes], start: bytes, offset: int, name: str) ->
                 expected="extensions that end before the first voxel (vox_offset)",
                 fix="export the file again, without extensions",
             )
-        _skip(stream, size - 8)
+        skip(stream, size - 8)
         done += size - 8
     return done
 
 
 def _check_size(header: NiftiHeader, stored: int, *, name: str, packed: bool, labels: bool) -> None:
     """Hold the promised size against the file before anything is allocated."""
-    need = header.offset_bytes + header.total_bytes
     if np.prod(np.array(header.shape_kji, dtype=np.float64)) > MAX_VOXELS:
         raise RefusedGrid(
             f"{name}: the header promises {header.shape_kji} voxels",
@@ -291,13 +278,8 @@ def _check_size(header: NiftiHeader, stored: int, *, name: str, packed: bool, la
             fix="leave this file out",
             reason="unreadable",
         )
-    bomb = packed and not labels and need > BOMB_BYTES and need > stored * BOMB_RATIO
-    if need > (stored * MAX_DEFLATE_RATIO if packed else stored) or bomb:
-        raise RefusedFile(
-            f"{name}: {stored} bytes on disk for {need} bytes of volume",
-            expected="a file as long as its header says",
-            fix="copy or download the file again",
-        )
+    need = header.offset_bytes + header.total_bytes
+    check_bytes(need, stored, packed=packed, what=name, labels=labels)
 
 
 def volume_id_of(path: str | Path) -> str:
@@ -334,12 +316,11 @@ def read_label(path: str | Path) -> tuple[NDArray[np.uint8], Matrix]:
         RefusedGrid: Values that are no labels (fractions, below 0 or above 255).
     """
     with open_nifti(path, labels=True) as file:
-        shape = tuple(file.shape_kji[axis] for axis in file.orientation.axes)
+        shape, matrix = oriented_grid(file)
         labels = np.empty(shape, dtype=np.uint8)
         target = file_view(labels, file.orientation)
         for first, stored in file.slabs(slices_a_piece(file)):
             target[first : first + len(stored)] = as_labels(stored, file)
-        matrix = oriented_matrix(file.world_from_file, file.shape_kji, file.orientation)
         if not is_upright(file):
             labels, matrix = turn_upright(labels, matrix, order=0, outside=0, what=file.name)
     return labels, matrix

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from t3d.ct.geometry import Matrix, Orientation, check_matrix, letters, nearest_axes, reverse_axes
-from t3d.ct.guard import RefusedFile, RefusedGrid
+from t3d.ct.guard import RefusedFile, RefusedGrid, missing_file
 from t3d.ct.intensity import Rescale
 from t3d.ct.limits import BOMB_BYTES, BOMB_RATIO, MAX_DEFLATE_RATIO, MAX_VOXELS
 from t3d.types import HeaderOverride
@@ -120,12 +120,7 @@ def open_npz(
             fix="open it through its source, or save it as NIfTI with its affine",
         )
     if not path.is_file():
-        raise RefusedFile(
-            f"{name}: the file is missing",
-            expected=f"an .npz file with an array '{ARRAY}'",
-            fix="check the folder, or leave the row out",
-            reason="missing_file",
-        )
+        raise missing_file(name, f"an .npz file with an array '{ARRAY}'")
     with ExitStack() as stack:
         with _reading(name):
             archive = stack.enter_context(zipfile.ZipFile(path))

@@ -123,11 +123,8 @@ class _Look:
 
     def share(self, span: tuple[float, float]) -> float:
         """Share of voxels within [low, high], those at the lowest value left out."""
-        first, last = (
-            int(np.searchsorted(self.values, span[0], "left")),
-            int(np.searchsorted(self.values, span[1], "right")),
-        )
-        first = max(1, first)
+        first = max(1, int(np.searchsorted(self.values, span[0], "left")))
+        last = int(np.searchsorted(self.values, span[1], "right"))
         if last <= first:
             return 0.0
         return float((self.upto[last - 1] - self.upto[first - 1]) / self.upto[-1])
@@ -214,7 +211,7 @@ def _twice(look: _Look) -> Verdict | None:
     if TWICE_AIR_HU[0] <= commonest <= TWICE_AIR_HU[1] and commonest != look.low:
         air -= float(look.counts.max() / look.upto[-1])  # one value is padding, not air
     if air >= MUCH_TWICE_AIR:
-        why = f"{air:.0%} of the voxels lie between -2300 and -1100, where air shifted twice lies"
+        why = f"{air:.0%} of the voxels lie {_between(TWICE_AIR_HU)}, where air shifted twice lies"
     elif bright < NOTHING_ABOVE_HU and (look.low < LIGHT_HU[0] or look.floor >= CLIPPED_FLOOR):
         why = f"99.9 % of the voxels are below {bright:.0f}"
     elif _is_clipped_twice(look, tissue):
@@ -224,11 +221,16 @@ def _twice(look: _Look) -> Verdict | None:
     return Verdict(
         code="rescaled_twice",
         refuse=True,
-        found=f"{why}, and {tissue:.1%} between -150 and 150, where tissue lies: looks shifted "
+        found=f"{why}, and {tissue:.1%} {_between(TISSUE_HU)}, where tissue lies: looks shifted "
         "to HU twice",
-        expected=f"at least {FEW_TISSUE:.0%} between -150 and 150 HU",
+        expected=f"at least {FEW_TISSUE:.0%} {_between(TISSUE_HU)} HU",
         fix=_OVERRIDE,
     )
+
+
+def _between(span_hu: tuple[float, float]) -> str:
+    """A range in words."""
+    return "between {:g} and {:g}".format(*span_hu)
 
 
 def _is_clipped_twice(look: _Look, tissue: float) -> bool:
@@ -258,8 +260,8 @@ def _never(look: _Look) -> Verdict | None:
     return Verdict(
         code="never_rescaled",
         refuse=True,
-        found=f"{light:.1%} of the voxels lie between -1100 and -40 (air, lung, fat), {here:.0%} "
-        f"between 850 and 1200, the median is {median:.0f}: looks never shifted to HU{maybe}",
+        found=f"{light:.1%} of the voxels lie {_between(LIGHT_HU)} (air, lung, fat), {here:.0%} "
+        f"{_between(UNSHIFTED_HU)}, the median is {median:.0f}: looks never shifted to HU{maybe}",
         expected="air near -1000, fat near -100",
         fix=f"{_OVERRIDE} (often -1024, -1000 or -8192: the header of the original says which)",
     )

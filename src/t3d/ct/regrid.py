@@ -25,7 +25,6 @@ from t3d.ct.geometry import (
     Matrix,
     Orientation,
     file_view,
-    oriented_matrix,
     output_matrix,
     same_grid,
     spacing_mm,
@@ -34,7 +33,7 @@ from t3d.ct.guard import RefusedGrid, check_extent, check_values
 from t3d.ct.intensity import INT16_HU
 from t3d.ct.limits import MAX_VOXELS
 from t3d.ct.nifti import open_nifti, read_label
-from t3d.ct.slices import HeldSlices, Slices, is_upright, read_whole
+from t3d.ct.slices import HeldSlices, Slices, is_upright, oriented_grid, read_whole
 from t3d.ct.weights import AxisPlan, check_preparation, plan_axis
 from t3d.errors import GeometryError
 from t3d.types import HeaderOverride, Preparation, Volume, Zyx
@@ -170,13 +169,6 @@ def _turned(slices: Slices, preparation: Preparation, *, check: bool) -> Volume:
     whole = read_whole(slices, look=sampler.look)
     check_values(sampler.values(), what=slices.name)
     return regrid(whole, preparation)
-
-
-def oriented_grid(slices: Slices) -> tuple[tuple[int, int, int], Matrix]:
-    """Shape and matrix after the axes are put in order."""
-    z, y, x = (slices.shape_kji[a] for a in slices.orientation.axes)
-    matrix = oriented_matrix(slices.world_from_file, slices.shape_kji, slices.orientation)
-    return (z, y, x), matrix
 
 
 class _Sampler:

@@ -85,6 +85,13 @@ def is_upright(slices: Slices) -> bool:
     return slices.tilt_degrees <= MAX_TILT_DEGREES
 
 
+def oriented_grid(slices: Slices) -> tuple[tuple[int, int, int], Matrix]:
+    """Shape and matrix after the axes are put in order."""
+    z, y, x = (slices.shape_kji[a] for a in slices.orientation.axes)
+    matrix = oriented_matrix(slices.world_from_file, slices.shape_kji, slices.orientation)
+    return (z, y, x), matrix
+
+
 def read_whole(
     slices: Slices, *, look: Callable[[int, NDArray[Any]], None] | None = None
 ) -> Volume:
@@ -102,14 +109,13 @@ def read_whole(
         RefusedFile: The file ends early or is damaged.
         RefusedGrid: Turned upright it would be too large.
     """
-    shape = tuple(slices.shape_kji[axis] for axis in slices.orientation.axes)
+    shape, matrix = oriented_grid(slices)
     voxels = np.empty(shape, dtype=np.int16)
     target = file_view(voxels, slices.orientation)
     for first, stored in slices.slabs(slices_a_piece(slices)):
         if look is not None:
             look(first, stored)
         target[first : first + len(stored)] = slices.rescale.int16(stored)
-    matrix = oriented_matrix(slices.world_from_file, slices.shape_kji, slices.orientation)
     steps = slices.steps
     if not is_upright(slices):
         voxels, matrix = turn_upright(voxels, matrix, order=1, outside=-1024, what=slices.name)

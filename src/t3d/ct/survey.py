@@ -22,11 +22,11 @@ from t3d.ct.geometry import (
     spacing_mm,
 )
 from t3d.ct.intensity import Rescale
-from t3d.ct.slices import HeldSlices, Slices, slices_a_piece
+from t3d.ct.limits import MAX_CELLS
+from t3d.ct.slices import HeldSlices, Slices, oriented_grid, slices_a_piece
 from t3d.types import Volume, Zyx
 
 CELL_MM = 3.0  # a cell is as many whole voxels as fit into this, at least one
-MAX_CELLS = 1 << 22
 SAMPLE_VOX = 1 << 18
 COMPARED_HU = (-1024, 600)  # metal and padding would drown everything else
 
@@ -78,11 +78,10 @@ def survey(source: Slices | Volume) -> Survey:
         taken.sample(stored, slices.rescale)
         taken.look(first, slices.rescale.int16(stored))
     cells, flat = taken.finished(slices.orientation)
-    z, y, x = (slices.shape_kji[a] for a in slices.orientation.axes)
-    whole = oriented_matrix(slices.world_from_file, slices.shape_kji, slices.orientation)
+    shape, whole = oriented_grid(slices)
     return Survey(
         name=slices.name,
-        shape=(z, y, x),
+        shape=shape,
         spacing_mm=spacing_mm(whole),
         letters=letters(slices.orientation),
         tilt_degrees=slices.tilt_degrees,

@@ -14,12 +14,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from t3d.ct.intensity import INT16_HU
+from t3d.ct.limits import MAX_AXIS_VOX
 from t3d.errors import GeometryError
 from t3d.types import Preparation
 
 FILTERS = ("area", "linear", "triangle", "monai", "ctclip")
 FITS = ("resize", "pad_crop")
-MAX_AXIS_VOX = 4096
 # NIfTI keeps affines in float32: 500 voxels of 0.6 mm may come out as 399.99998 of 0.75 mm.
 _ALMOST_WHOLE_VOX = 1e-4
 
@@ -236,6 +237,7 @@ def check_preparation(preparation: Preparation) -> None:
             outside int16.
     """
     low, high = preparation.store_clip_hu
+    lowest, highest = INT16_HU
     spacing, size = preparation.spacing_mm, preparation.size_vox
     problems = [
         text
@@ -250,7 +252,7 @@ def check_preparation(preparation: Preparation) -> None:
                 size is not None and not all(1 <= n <= MAX_AXIS_VOX for n in size),
                 f"size_vox {size}: not within 1 to {MAX_AXIS_VOX}",
             ),
-            (not -32768 <= low < high <= 32767, f"store_clip_hu {low}, {high}: not within int16"),
+            (not lowest <= low < high <= highest, f"store_clip_hu {low}, {high}: not within int16"),
             (not preparation.name, "name: empty"),
         )
         if wrong

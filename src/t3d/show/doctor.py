@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from t3d.cohort.audit import CHECKS
 from t3d.ct.doctor import SEVERITIES
 from t3d.show.mosaic import CHART, Histogram, View, histogram, views
-from t3d.show.page import _render, _write
+from t3d.show.page import fill_template, write_page
 from t3d.show.tables import Cell, Row, Table, fact_table
 
 if TYPE_CHECKING:
@@ -172,7 +172,7 @@ def audit_page(audit: Audit, out: str | Path) -> Path:
     shown = [row for row in audit.rows if row.examination and row.examination.planes]
     shown.sort(key=lambda row: (_rank(row), row.volume_id))
     listed = [row for row in audit.rows if row.reasons or _codes(row)]
-    page = _render(
+    page = fill_template(
         "doctor.html.jinja",
         title="t3d doctor",
         headline=_headline(audit),
@@ -186,7 +186,7 @@ def audit_page(audit: Audit, out: str | Path) -> Path:
         notes=audit.notes,
         chart=CHART,
     )
-    return _write(page, Path(out))
+    return write_page(page, Path(out))
 
 
 def _rank(row: AuditRow) -> int:

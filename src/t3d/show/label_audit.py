@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from t3d.cohort.labels import compare
 from t3d.errors import StoreError
-from t3d.show.page import _render, _write
+from t3d.show.page import fill_template, write_page
 from t3d.show.tables import Cell, Row, Table
 from t3d.text.agreement import Ratio
 from t3d.text.sections import join_sections
@@ -101,7 +101,7 @@ def label_audit(
                 rows=tuple(_shown(row, cohort.reports(row.study_id), others) for row in drawn),
             )
         )
-    page = _render(
+    page = fill_template(
         "label_audit.html.jinja",
         title="t3d label audit",
         cohort=cohort.path.name,
@@ -114,7 +114,7 @@ def label_audit(
             if other != origin and _common(cohort, other, origin)
         ],
     )
-    return _write(page, out)
+    return write_page(page, out)
 
 
 def _draw(held: Sequence[LabelRow], most: int, seed: tuple[object, ...]) -> list[LabelRow]:

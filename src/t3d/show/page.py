@@ -81,7 +81,7 @@ def demo_page(root: Path, out: Path) -> Path:
     meters = [v for recipe in demo.recipes for v in meter_gates(recipe)]
     best = best_recipe(demo)
     shown, missing = _cases(root, best)
-    page = _render(
+    page = fill_template(
         "demo.html.jinja",
         title="t3d demo report",
         headline=headline(demo, [*verdicts, *meters]),
@@ -102,7 +102,7 @@ def demo_page(root: Path, out: Path) -> Path:
         provenance=tables.fact_table("Where this comes from", _provenance(demo)),
         stage_seconds=tables.seconds_table(demo.seconds),
     )
-    return _write(page, out)
+    return write_page(page, out)
 
 
 def run_page(run: Path, out: Path) -> Path:
@@ -119,13 +119,13 @@ def run_page(run: Path, out: Path) -> Path:
         SourceError: The folder does not exist or `recipe.json` is not JSON.
     """
     record = read_run(run)
-    page = _render(
+    page = fill_template(
         "run.html.jinja",
         title=f"t3d run {record.name}",
         run=_run_view(record, None),
         facts=tables.fact_table("This run", _run_facts(record)),
     )
-    return _write(page, out)
+    return write_page(page, out)
 
 
 def result_page(folder: Path, out: Path | None = None) -> Path:
@@ -142,12 +142,17 @@ def result_page(folder: Path, out: Path | None = None) -> Path:
         ProtocolError: `result.json` is missing or not a list of results.
     """
     views = [_result_view(result) for result in read_results(folder)]
-    page = _render("result.html.jinja", title="t3d evaluation", results=views)
-    return _write(page, folder if out is None else out)
+    page = fill_template("result.html.jinja", title="t3d evaluation", results=views)
+    return write_page(page, folder if out is None else out)
 
 
-def _render(template: str, **values: Any) -> str:
-    """Fill a template; every value is escaped."""
+def fill_template(template: str, **values: Any) -> str:
+    """Fill a template of `show/templates`; every value is escaped, a missing one is an error.
+
+    Args:
+        template: Its file name.
+        values: What it names; `version` is added.
+    """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("t3d.show", "templates"),
         autoescape=True,
@@ -158,8 +163,12 @@ def _render(template: str, **values: Any) -> str:
     return environment.get_template(template).render(version=t3d.__version__, **values)
 
 
-def _write(page: str, out: Path) -> Path:
-    """Write a page; a folder gets `report.html`."""
+def write_page(page: str, out: Path) -> Path:
+    """Write a page; a folder gets `report.html`. A very large page is logged.
+
+    Returns:
+        The file written.
+    """
     path = out if out.suffix == ".html" else out / "report.html"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(page, encoding="utf-8")

@@ -202,17 +202,16 @@ def _word_forms(language: str) -> Iterator[DateForm]:
     month = rf"(?P<n>{'|'.join((*names, *(n.upper() for n in names)))})\b\.?"
     nth = r"(?P<s>st|nd|rd|th)?" if language == "en" else r"\."
     gap = r"[ ]?" if language == "de" else r"(?: of)?[ ]"
-    day = r"(?P<d>0?[1-9]|[12]\d|3[01])"
     patterns = [
-        rf"\b{day}{nth}{gap}{month},?[ ]?{_YEAR4}\b",
-        rf"\b{day}{nth}{gap}{month}[ ]{_YEAR}\b(?![.,]\d)",
+        rf"\b{_DAY}{nth}{gap}{month},?[ ]?{_YEAR4}\b",
+        rf"\b{_DAY}{nth}{gap}{month}[ ]{_YEAR}\b(?![.,]\d)",
         rf"(?<![\w.]){month}[ ]{_YEAR4}\b",
     ]
     if language == "en":
-        patterns.insert(0, rf"\b{month}[ ]{day}{nth},?[ ]{_YEAR4}\b")
-        patterns.insert(0, rf"\b{day}-{month}-{_YEAR}\b")
-        patterns.append(rf"\b{month}[ ]{day}{nth}\b(?<!May \d)(?<!May \d\d)")
-    patterns.append(rf"\b{day}{nth}{gap}{month}\b")
+        patterns.insert(0, rf"\b{month}[ ]{_DAY}{nth},?[ ]{_YEAR4}\b")
+        patterns.insert(0, rf"\b{_DAY}-{month}-{_YEAR}\b")
+        patterns.append(rf"\b{month}[ ]{_DAY}{nth}\b(?<!May \d)(?<!May \d\d)")
+    patterns.append(rf"\b{_DAY}{nth}{gap}{month}\b")
     return (DateForm(re.compile(pattern), language) for pattern in patterns)
 
 

@@ -10,6 +10,8 @@ import numpy as np
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
+from t3d.ct.dicom.pixels import described_plane
+
 ROWS, COLUMNS = 6, 5
 SPACING = (0.5, 0.7)  # between rows, between columns
 FIRST = (-10.0, -20.0, 30.0)
@@ -105,3 +107,8 @@ def with_pixels(dataset: Dataset, stored: np.ndarray[Any, Any]) -> Dataset:
     dataset.Rows, dataset.Columns = stored.shape
     dataset.PixelData = np.ascontiguousarray(stored).tobytes()
     return dataset
+
+
+def stored_plane(dataset: Dataset, index: int = 0, **told: str) -> np.ndarray[Any, Any]:
+    """The stored values of one frame alone."""
+    return described_plane(dataset, index, **told).values

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from made_series import COLUMNS, FIRST, ROWS, SECRETS, made_slice, stored_of, write
+from made_series import COLUMNS, FIRST, ROWS, SECRETS, made_slice, stored_of, stored_plane, write
 from pydicom import Dataset, dcmread
 from pydicom.dataelem import DataElement
 from pydicom.sequence import Sequence
@@ -16,7 +16,6 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from t3d.ct.dicom import files, list_series
 from t3d.ct.dicom.headers import Header, read_header
-from t3d.ct.dicom.pixels import stored_plane
 from t3d.ct.guard import RefusedFile
 
 

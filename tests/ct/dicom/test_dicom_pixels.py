@@ -13,11 +13,12 @@ import pydicom
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from made_series import stored_plane
 from numpy.typing import NDArray
 from pydicom.encaps import encapsulate, encapsulate_extended, get_frame
 
 from t3d.ct.dicom import pixels
-from t3d.ct.dicom.pixels import described_plane, lossy_note, stored_plane
+from t3d.ct.dicom.pixels import described_plane, lossy_note
 from t3d.ct.guard import RefusedFile
 
 EXPLICIT, BIG_ENDIAN = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"

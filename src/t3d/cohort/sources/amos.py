@@ -13,11 +13,11 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from t3d.cohort.labelled import TABLE, Case, CaseList, CasePlan, Folds, studies_of
-from t3d.cohort.listing import SetAside, Terms
+from t3d.cohort.listing import ReadAtOnce, SetAside, Terms
 from t3d.cohort.patients import split_of
 from t3d.errors import SourceError
 from t3d.types import Study
@@ -32,7 +32,7 @@ PUBLISHED: Mapping[str, int] = {"training": 200, "validation": 100}
 _NUMBER = re.compile(r"amos_([0-9]+)")
 
 
-class Amos:
+class Amos(ReadAtOnce):
     """AMOS22 as a source.
 
     Args:
@@ -100,19 +100,9 @@ class Amos:
         """Give the meaning of each number in a label map, as dataset.json tells it."""
         return CaseList(self.root).label_names
 
-    def studies(self) -> Iterator[Study]:
-        """List the CTs in order of their ids.
-
-        Raises:
-            SourceError: dataset.json cannot be read, or names a case that is none of AMOS's.
-        """
-        listed, _ = studies_of(CaseList(self.root), self._plan)
-        yield from listed
-
-    def set_aside(self) -> tuple[SetAside, ...]:
-        """List what is MR, not asked for, listed twice or not listed at all."""
-        _, problems = studies_of(CaseList(self.root), self._plan)
-        return problems
+    def _listed(self) -> tuple[list[Study], tuple[SetAside, ...]]:
+        """Read dataset.json; studies come in order of their ids."""
+        return studies_of(CaseList(self.root), self._plan)
 
     def differences(self) -> tuple[str, ...]:
         """Compare the labelled CTs with the published counts; () = this copy is whole.

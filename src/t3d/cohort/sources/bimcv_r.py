@@ -13,11 +13,11 @@ from __future__ import annotations
 import logging
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from t3d.cohort.delimited import read_delimited
-from t3d.cohort.listing import SetAside, Terms
+from t3d.cohort.listing import ReadAtOnce, SetAside, Terms
 from t3d.cohort.patients import split_of
 from t3d.cohort.stems import files_by_stem, stem_of, without_row
 from t3d.errors import SourceError
@@ -32,7 +32,7 @@ _NAME = re.compile(r"(?P<session>(?P<patient>sub-[^_]+)(?:_ses-[^_]+)?)(?:_|$)")
 _SENTINELS = ("", "nan", "none", "not given.")
 
 
-class BimcvR:
+class BimcvR(ReadAtOnce):
     """BIMCV-R as a source.
 
     Args:
@@ -92,22 +92,8 @@ class BimcvR:
             citation="Chen et al., BIMCV-R, arXiv:2403.15992",
         )
 
-    def studies(self) -> Iterator[Study]:
-        """List the studies in order of their ids.
-
-        Raises:
-            SourceError: The table cannot be read.
-        """
-        listed, _ = self._listed()
-        yield from listed
-
-    def set_aside(self) -> tuple[SetAside, ...]:
-        """List what belongs to no study or to none that can be used, with its reason."""
-        _, problems = self._listed()
-        return problems
-
     def _listed(self) -> tuple[list[Study], tuple[SetAside, ...]]:
-        """Read everything but voxels."""
+        """Read everything but voxels; studies come in order of their ids."""
         folders = sorted(self.root.glob("CT*"))
         files, twice = files_by_stem(path for folder in folders for path in folder.rglob("*"))
         texts, torn = self._texts()

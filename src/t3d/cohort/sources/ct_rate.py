@@ -18,8 +18,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from hashlib import sha256
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -39,7 +38,7 @@ from t3d.cohort.ct_rate_tables import (
     table_of,
     voxel_mm3,
 )
-from t3d.cohort.listing import SetAside, Terms
+from t3d.cohort.listing import ReadAtOnce, SetAside, Terms
 from t3d.cohort.pseudonyms import age_years
 from t3d.ct.guard import RefusedGrid
 from t3d.errors import SourceError
@@ -54,7 +53,7 @@ _AIR_HU, _SOFT_HU = (-1100, -900), (-200, 200)
 _LITTLE = 0.02  # share of voxels; a chest with the air around it has some ten times that of both
 
 
-class CtRate:
+class CtRate(ReadAtOnce):
     """CT-RATE as a source.
 
     Args:
@@ -139,20 +138,6 @@ class CtRate:
             citation="Hamamci et al., CT-RATE and CT-CLIP, arXiv:2403.17834",
         )
 
-    def studies(self) -> Iterator[Study]:
-        """List the studies in order of split, patient and scan.
-
-        Raises:
-            SourceError: A table cannot be read, or a list of non-chest scans fits nothing.
-        """
-        listed, _ = self._listed()
-        yield from listed
-
-    def set_aside(self) -> tuple[SetAside, ...]:
-        """List what belongs to no study or to none that can be used, with its reason."""
-        _, problems = self._listed()
-        return problems
-
     def check_hu(self, *, count: int = 3) -> None:
         """Open a few files and stop where header and table were mixed up.
 
@@ -196,7 +181,7 @@ class CtRate:
     # ---- listing -----------------------------------------------------------------------------
 
     def _listed(self) -> tuple[tuple[Study, ...], tuple[SetAside, ...]]:
-        """Read everything but voxels."""
+        """Read everything but voxels; studies come in order of split, patient and scan."""
         files = Files(self.root)
         studies: list[Study] = []
         problems = list(files.problems)
@@ -263,16 +248,8 @@ class CtRate:
             reports=_reports(names, tables.reports, self.text),
             labels=dict(labels.pop()) if labels else {},
             facts={name: value for name, value in facts.items() if value},
-            split=self._split_of(names[0]),
+            split=names[0].drawn_split(dev=self.dev_share, seed=self.seed),
         )
-
-    def _split_of(self, name: Name) -> str:
-        """Name our split: valid is test, a seeded share of the train patients is dev."""
-        if name.split == "valid":
-            return "test"
-        drawn = sha256(f"{self.seed}:{name.patient}".encode()).digest()
-        share = int.from_bytes(drawn[:8], "big") / 2**64
-        return "dev" if share < self.dev_share else "train"
 
 
 def _unfit(names: Sequence[Name], tables: Tables, heads: set[str]) -> tuple[str, str] | None:

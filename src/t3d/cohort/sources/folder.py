@@ -16,11 +16,11 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from t3d.cohort.listing import SetAside, Terms
+from t3d.cohort.listing import ReadAtOnce, SetAside, Terms
 from t3d.cohort.table import Row, read_rows
 from t3d.errors import SourceError
 from t3d.types import Item, Report, Sentence, Series, Study
@@ -29,8 +29,11 @@ TABLE = "studies.csv"
 _SUFFIXES = (".nii.gz", ".nii")
 
 
-class Folder:
+class Folder(ReadAtOnce):
     """A plain folder as a source.
+
+    A row whose file is missing is listed all the same: preparing it gives the reason. Files without
+    a row and rows that contradict each other are set aside.
 
     Example:
         >>> for study in Folder("my_cts").studies():  # doctest: +SKIP
@@ -66,25 +69,8 @@ class Folder:
             synthetic=bool(told.get("synthetic", False)),
         )
 
-    def studies(self) -> Iterator[Study]:
-        """List the studies in order of their ids.
-
-        A row whose file is missing is listed all the same: preparing it gives the reason. Rows
-        that contradict each other are left to `set_aside`.
-
-        Raises:
-            SourceError: The table or a .jsonl file cannot be read.
-        """
-        listed, _ = self._listed()
-        yield from listed
-
-    def set_aside(self) -> tuple[SetAside, ...]:
-        """List files without a row and rows that contradict each other."""
-        _, problems = self._listed()
-        return problems
-
     def _listed(self) -> tuple[tuple[Study, ...], tuple[SetAside, ...]]:
-        """Read everything but voxels."""
+        """Read everything but voxels; studies come in order of their ids."""
         files = _Files(self.root)
         rows = read_rows(self.root / TABLE)
         positions = _by_volume(self.root / "positions.jsonl", files)

@@ -13,11 +13,11 @@ from __future__ import annotations
 import logging
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from t3d.cohort.listing import SetAside, Terms
+from t3d.cohort.listing import ReadAtOnce, SetAside, Terms
 from t3d.cohort.patients import without_leaks
 from t3d.cohort.sheets import SHEET_ENDINGS, digest_of_rows, read_sheet
 from t3d.cohort.stems import files_by_stem, stem_of, without_row
@@ -49,7 +49,7 @@ _TEXTS = ("impressions", "Impressions_EN", "impression")
 _HEADING = re.compile(r"\A\s*IMPRESSIONS?\s*:\s*", re.IGNORECASE)
 
 
-class Inspect:
+class Inspect(ReadAtOnce):
     """INSPECT as a source.
 
     Args:
@@ -102,22 +102,8 @@ class Inspect:
             citation="Huang et al., INSPECT, arXiv:2311.10798",
         )
 
-    def studies(self) -> Iterator[Study]:
-        """List the studies in order of their ids.
-
-        Raises:
-            SourceError: A table cannot be read or holds a value that is not allowed.
-        """
-        listed, _ = self._listed()
-        yield from listed
-
-    def set_aside(self) -> tuple[SetAside, ...]:
-        """List what belongs to no study or to none that can be used, with its reason."""
-        _, problems = self._listed()
-        return problems
-
     def _listed(self) -> tuple[list[Study], tuple[SetAside, ...]]:
-        """Read everything but voxels."""
+        """Read everything but voxels; studies come in order of their ids."""
         files, twice = files_by_stem((self.root / "CTPA").rglob("*"))
         tables = _Tables(self.root, {*files, *(problem.key for problem in twice)})
         problems = [*twice, *tables.problems]

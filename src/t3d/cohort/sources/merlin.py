@@ -14,10 +14,11 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
-from t3d.cohort.listing import SetAside, Terms
+from t3d.cohort.delimited import SIGNED_LABEL_VALUES
+from t3d.cohort.listing import ReadAtOnce, SetAside, Terms
 from t3d.cohort.patients import without_leaks
 from t3d.cohort.pseudonyms import age_years
 from t3d.cohort.sheets import digest_of_rows, read_sheet
@@ -33,14 +34,10 @@ _REPORTS = ("reports_final.xlsx", "reports_final.csv")
 _METADATA, _LABELS = "metadata.csv", "zero_shot_findings_disease_cls.csv"
 _KEY = "study id"
 _SPLITS = {"train": "train", "val": "dev", "test": "test", "": ""}
-_VALUES: Mapping[str, int | None] = {
-    **{"1": 1, "1.0": 1, "0": 0, "0.0": 0},
-    **{"-1": None, "-1.0": None, "": None},  # not mentioned
-}
 _PATIENTS = ("patientid", "personid", "subjectid", "patientmrn")  # letters only, lower case
 
 
-class Merlin:
+class Merlin(ReadAtOnce):
     """Merlin's abdominal CTs as a source.
 
     Args:
@@ -83,22 +80,8 @@ class Merlin:
             citation="Blankemeier et al., Merlin, arXiv:2406.06512",
         )
 
-    def studies(self) -> Iterator[Study]:
-        """List the studies in order of their ids.
-
-        Raises:
-            SourceError: A table cannot be read or holds a value that is not allowed.
-        """
-        listed, _ = self._listed()
-        yield from listed
-
-    def set_aside(self) -> tuple[SetAside, ...]:
-        """List what belongs to no study or to none that can be used, with its reason."""
-        _, problems = self._listed()
-        return problems
-
     def _listed(self) -> tuple[list[Study], tuple[SetAside, ...]]:
-        """Read everything but voxels."""
+        """Read everything but voxels; studies come in order of their ids."""
         files, twice = files_by_stem((self.root / "merlin_data").rglob("*"))
         tables = _Tables(self.root)
         message = "two different rows of a table name this study"
@@ -218,14 +201,15 @@ class _Tables:
             return
         for line, row in read_sheet(path):
             key = stem_of(row.pop(_KEY if _KEY in row else next(iter(row))))
-            strange = [name for name, told in row.items() if told.strip() not in _VALUES]
+            plain = {name: told.strip() for name, told in row.items()}
+            strange = [name for name, told in plain.items() if told not in SIGNED_LABEL_VALUES]
             if strange:
                 raise SourceError(
                     f"{path.name} line {line}: {', '.join(strange[:3])} is none of 1, 0, -1",
                     expected="1, 0, -1 or blank",
                     fix="get the table again",
                 )
-            kept = {name: _VALUES[told.strip()] for name, told in row.items()}
+            kept = {name: SIGNED_LABEL_VALUES[told] for name, told in plain.items()}
             if self.labels.setdefault(key, kept) != kept:
                 self.torn.add(key)
         digest = digest_of_rows({k: row for k, row in self.labels.items() if k not in self.torn})

@@ -11,12 +11,12 @@ docs/howto/msd.md.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from t3d.cohort.labelled import TABLE, CaseList, CasePlan, Folds, studies_of
-from t3d.cohort.listing import SetAside, Terms
+from t3d.cohort.listing import ReadAtOnce, SetAside, Terms
 from t3d.cohort.patients import split_of
 from t3d.errors import SourceError
 from t3d.types import Study
@@ -24,7 +24,7 @@ from t3d.types import Study
 MASK = "labels"
 
 
-class Msd:
+class Msd(ReadAtOnce):
     """One task of the Decathlon as a source.
 
     Args:
@@ -98,19 +98,9 @@ class Msd:
         """Give the meaning of each number in a label map, as dataset.json tells it."""
         return CaseList(self.root).label_names
 
-    def studies(self) -> Iterator[Study]:
-        """List the cases in order of their ids.
-
-        Raises:
-            SourceError: dataset.json cannot be read.
-        """
-        listed, _ = studies_of(CaseList(self.root), self._plan)
-        yield from listed
-
-    def set_aside(self) -> tuple[SetAside, ...]:
-        """List what is no CT, not asked for, listed twice or not listed at all."""
-        _, problems = studies_of(CaseList(self.root), self._plan)
-        return problems
+    def _listed(self) -> tuple[list[Study], tuple[SetAside, ...]]:
+        """Read dataset.json; studies come in order of their ids."""
+        return studies_of(CaseList(self.root), self._plan)
 
 
 def _not_ct(told: Mapping[str, Any]) -> str:

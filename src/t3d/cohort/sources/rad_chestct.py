@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from t3d.cohort.delimited import LABEL_VALUES, read_delimited
-from t3d.cohort.listing import SetAside, Terms
+from t3d.cohort.listing import ReadAtOnce, SetAside, Terms
 from t3d.cohort.patients import without_leaks
 from t3d.cohort.sheets import digest_of_rows
 from t3d.cohort.stems import files_by_stem, without_row
@@ -115,7 +115,7 @@ class _Labels:
     digest: str  # of the table
 
 
-class RadChestCt:
+class RadChestCt(ReadAtOnce):
     """Rad-ChestCT as a source.
 
     Args:
@@ -168,20 +168,6 @@ class RadChestCt:
             citation="Draelos et al., Medical Image Analysis 67 (2021) 101857",
         )
 
-    def studies(self) -> Iterator[Study]:
-        """List the scans in order of their ids; there are no reports.
-
-        Raises:
-            SourceError: A table cannot be read, or a label is neither 0, 1 nor blank.
-        """
-        listed, _ = self._listed()
-        yield from listed
-
-    def set_aside(self) -> tuple[SetAside, ...]:
-        """List what belongs to no study or to none that can be used, with its reason."""
-        _, problems = self._listed()
-        return problems
-
     def differences(self) -> tuple[str, ...]:
         """Compare the tables with the public ones, line by line; () = this copy is whole."""
         studies = list(RadChestCt(self.root, mapping="standard").studies())
@@ -197,7 +183,7 @@ class RadChestCt:
         )
 
     def _listed(self) -> tuple[list[Study], tuple[SetAside, ...]]:
-        """Read everything but voxels."""
+        """Read everything but voxels; studies come in order of their ids."""
         files, twice = files_by_stem((self.root / "npz").rglob("*"), _ENDINGS)
         told, torn = self._labels()
         summary, torn_here = self._summary()

@@ -14,15 +14,14 @@ Facts of the layout: docs/howto/radgenome.md.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from t3d.cohort.ct_rate_tables import Name
+from t3d.cohort.ct_rate_tables import ALIASES, SPLITS, Name
 from t3d.cohort.delimited import read_delimited
-from t3d.cohort.listing import SetAside, Terms
-from t3d.cohort.patients import split_of
+from t3d.cohort.listing import ReadAtOnce, SetAside, Terms
 from t3d.cohort.stems import files_by_stem, stem_of, without_row
 from t3d.errors import SourceError
 from t3d.text.sentences import split_sentences
@@ -34,8 +33,6 @@ REGIONS = (
 )
 """As the files spell them, the last one too."""
 
-_SPLITS = ("train", "valid")
-_ALIASES = {"train": ("train",), "valid": ("validation", "valid")}
 _FOLDERS = ("radgenome_files", "")
 _SENTINELS = ("", "nan", "none", "not given", "not given.")
 _WHOLE = ""  # the region of rows that hold the whole report
@@ -50,7 +47,7 @@ class _Told:
     added: tuple[str, ...]  # regions whose text the whole report does not hold
 
 
-class RadGenome:
+class RadGenome(ReadAtOnce):
     """RadGenome-ChestCT as a source.
 
     Args:
@@ -75,7 +72,7 @@ class RadGenome:
     @staticmethod
     def fits(root: Path) -> bool:
         """Say whether a folder is laid out this way, by its tables."""
-        return any(_table_of(below, s) for below in (root, root / "dataset") for s in _SPLITS)
+        return any(_table_of(below, s) for below in (root, root / "dataset") for s in SPLITS)
 
     def __init__(
         self, root: str | Path, *, masks: bool = True, dev_share: float = 0.05, seed: int = 0
@@ -103,25 +100,11 @@ class RadGenome:
             "Hamamci et al., CT-RATE and CT-CLIP, arXiv:2403.17834",
         )
 
-    def studies(self) -> Iterator[Study]:
-        """List the studies in order of split, patient and scan.
-
-        Raises:
-            SourceError: A table cannot be read, or names a volume that is none of its split.
-        """
-        listed, _ = self._listed()
-        yield from listed
-
-    def set_aside(self) -> tuple[SetAside, ...]:
-        """List volumes and masks that belong to no study, and masks that are not there."""
-        _, problems = self._listed()
-        return problems
-
     def _listed(self) -> tuple[list[Study], tuple[SetAside, ...]]:
-        """Read everything but voxels."""
+        """Read everything but voxels; studies come in order of split, patient and scan."""
         studies: list[Study] = []
         problems: list[SetAside] = []
-        for split in _SPLITS:
+        for split in SPLITS:
             rows = _rows_of(self.root, split)
             files, twice = files_by_stem((self.root / f"{split}_preprocessed").rglob("*"))
             there = (*files, *(problem.key for problem in twice))
@@ -196,21 +179,20 @@ class RadGenome:
 
     def _study(self, name: Name, series: tuple[Series, ...], told: _Told) -> Study:
         """Put one study together."""
-        split = "test" if name.split == "valid" else ""
         return Study(
             study_id=name.study,
             patient_id=name.patient,
             series=series,
             reports=(Report(findings=told.text),) if told.text else (),
             facts={"regions_added": ", ".join(told.added)} if told.added else {},
-            split=split or split_of(name.patient, dev=self.dev_share, seed=self.seed),
+            split=name.drawn_split(dev=self.dev_share, seed=self.seed),
             sentences=told.sentences,
         )
 
 
 def _table_of(root: Path, split: str) -> Path | None:
     """Find the table of one split under either of its names."""
-    places = (root / f / f"{a}_region_report.csv" for f in _FOLDERS for a in _ALIASES[split])
+    places = (root / f / f"{a}_region_report.csv" for f in _FOLDERS for a in ALIASES[split])
     return next((path for path in places if path.is_file()), None)
 
 

@@ -14,15 +14,15 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from t3d.cohort.ct_rate_tables import Files, Name
 from t3d.cohort.labelled import read_object
-from t3d.cohort.listing import SetAside, Terms
-from t3d.cohort.patients import split_of, without_leaks
+from t3d.cohort.listing import ReadAtOnce, SetAside, Terms
+from t3d.cohort.patients import without_leaks
 from t3d.cohort.stems import files_by_stem, without_row
 from t3d.errors import SourceError
 from t3d.types import MaskPart, Report, Sentence, Series, Study
@@ -63,7 +63,7 @@ class _Entry:
     rest: str  # other keys of the entry, as JSON
 
 
-class ReXGrounding:
+class ReXGrounding(ReadAtOnce):
     """ReXGroundingCT as a source.
 
     Args:
@@ -128,20 +128,6 @@ class ReXGrounding:
             "Hamamci et al., CT-RATE and CT-CLIP, arXiv:2403.17834",
         )
 
-    def studies(self) -> Iterator[Study]:
-        """List the studies in order of patient and scan.
-
-        Raises:
-            SourceError: The index cannot be read.
-        """
-        listed, _ = self._listed()
-        yield from listed
-
-    def set_aside(self) -> tuple[SetAside, ...]:
-        """List what belongs to no study or to none that can be used, with its reason."""
-        _, problems = self._listed()
-        return problems
-
     def differences(self) -> tuple[str, ...]:
         """Compare the lists of dataset.json with the published counts; () = it is whole."""
         told = read_object(self.root / self.index)
@@ -190,7 +176,7 @@ class ReXGrounding:
         return sorted(kept, key=lambda e: e.name), problems
 
     def _listed(self) -> tuple[list[Study], tuple[SetAside, ...]]:
-        """Read everything but voxels."""
+        """Read everything but voxels; studies come in order of patient and scan."""
         entries, problems = self._entries()
         files = Files(self.volumes)
         volumes_of_study = Counter(entry.name.study for entry in entries)
@@ -237,9 +223,7 @@ class ReXGrounding:
         """Name our split."""
         if self.splits_of == "rexgrounding":
             return SPLITS[entry.listed]
-        if entry.name.split == "valid":
-            return "test"
-        return split_of(entry.name.patient, dev=self.dev_share, seed=self.seed)
+        return entry.name.drawn_split(dev=self.dev_share, seed=self.seed)
 
     def _parts(self, entry: _Entry) -> Mapping[str, MaskPart]:
         """Name the mask of each finding."""

@@ -12,7 +12,6 @@ import os
 import re
 import stat
 import tarfile
-import warnings
 import zipfile
 import zlib
 from collections import Counter
@@ -39,7 +38,7 @@ from t3d.ct.limits import (
 _PIECE_BYTES = 1 << 20
 _JUNK = {"thumbs.db", "desktop.ini", "__macosx", "dicomdir"}
 _DICOM_STARTS = (b"\2\0", b"\x08\0", b"\0\2", b"\0\x08")  # a data set without preamble
-_ARCHIVE_STARTS = (b"PK\3\4", b"PK\5\6", b"\x1f\x8b", b"BZh", b"7z\xbc\xaf", b"Rar!", b"\xfd7zXZ")
+_ARCHIVE_STARTS = (b"PK\3\4", b"PK\5\6", gzipped.MAGIC, b"BZh", b"7z\xbc\xaf", b"Rar!", b"\xfd7zXZ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,12 +102,12 @@ def dicom_files(
                 found += _unpacked(path, kind, _Unpacking(target, name, path, left_out))
         if not found:
             raise RefusedFile(
-                f"{name}: nothing to read; " + (_counted(left_out) or "it is empty"),
+                f"{name}: nothing to read; " + (_counted(+left_out) or "it is empty"),
                 expected="DICOM files",
                 fix="check what was exported",
                 reason="not_dicom",
             )
-        yield DicomFiles(tuple(found), dict(left_out))
+        yield DicomFiles(tuple(found), dict(+left_out))  # + drops zeros
 
 
 def _counted(left_out: Mapping[str, int]) -> str:
@@ -133,7 +132,7 @@ def _kind(path: Path, name: str) -> str:
         return "dicomdir" if path.name.upper() == "DICOMDIR" else "file"
     if start[:4] in (b"PK\3\4", b"PK\5\6"):
         return "zip"
-    if start[:2] == b"\x1f\x8b":
+    if start.startswith(gzipped.MAGIC):
         return "gzip"
     return "tar" if start[257:262] == b"ustar" else "file"
 
@@ -163,14 +162,7 @@ def _in_folder(folder: Path, left_out: Counter[str]) -> list[Path]:
                 left_out["special file or dangling link"] += 1
             else:
                 found.append(path)
-    _drop_zeros(left_out)
     return sorted(found)
-
-
-def _drop_zeros(left_out: Counter[str]) -> None:
-    """Forget reasons that nothing was left out for."""
-    for reason in [reason for reason, count in left_out.items() if not count]:
-        del left_out[reason]
 
 
 def _in_dicomdir(path: Path, name: str, left_out: Counter[str]) -> list[Path]:
@@ -196,11 +188,10 @@ def _in_dicomdir(path: Path, name: str, left_out: Counter[str]) -> list[Path]:
 
 def _references(dataset: Any, name: str) -> list[tuple[str, ...]]:
     """List the file references of a DICOMDIR, each as its path's parts."""
-    from t3d.ct.dicom.files import DAMAGE
+    from t3d.ct.dicom.files import DAMAGE, quiet
 
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # pydicom's quote the names
+        with quiet():
             return _file_ids(dataset)
     except DAMAGE as error:
         raise RefusedFile(

@@ -130,7 +130,7 @@ def header_of(path: Path, keywords: Sequence[str]) -> tuple[Dataset, Source]:
 
 
 def pixels_of(source: Source) -> Dataset:
-    """Read a file's pixels, as `pixels.stored_plane` takes them.
+    """Read a file's pixels, as `pixels.described_plane` takes them.
 
     Raises:
         RefusedFile: `missing_file`, or `unreadable`.

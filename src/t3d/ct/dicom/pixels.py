@@ -44,9 +44,8 @@ class Plane:
     notes: tuple[str, ...]  # what was repaired, for `Volume.steps`
 
 
-def stored_plane(
-    dataset: Dataset, index: int = 0, *, what: str = "a DICOM file"
-) -> NDArray[np.int16] | NDArray[np.uint16]:
+@quiet()
+def described_plane(dataset: Dataset, index: int = 0, *, what: str = "a DICOM file") -> Plane:
     """Give the stored values of one frame, before slope and intercept.
 
     MONOCHROME1 is a matter of display: values are never inverted. Bits above BitsStored are
@@ -60,9 +59,9 @@ def stored_plane(
         what: Names the file in messages; a pseudonymous id.
 
     Returns:
-        (rows, columns) int16, or uint16 where values above 32767 occur; may be a read-only view
-        of the data set's own bytes. A declared PixelPaddingValue that lies outside BitsStored is
-        kept as it was written.
+        The values, int16, or uint16 where values above 32767 occur, perhaps a read-only view of
+        the data set's own bytes; and what the header had wrong. A declared PixelPaddingValue
+        that lies outside BitsStored is kept as it was written.
 
     Raises:
         RefusedFile: `unreadable` (not pixels of one kind, too short, too long, damaged),
@@ -73,26 +72,6 @@ def stored_plane(
         DICOM PS3.3 C.7.6.3, PS3.5 8 and annex A. What is believed when the header contradicts
         the pixels: our choice, argued at each place.
     """
-    return described_plane(dataset, index, what=what).values
-
-
-def described_plane(dataset: Dataset, index: int = 0, *, what: str = "a DICOM file") -> Plane:
-    """Give the stored values of one frame and say what the header had wrong.
-
-    Args:
-        dataset: As for `stored_plane`, which has the rules.
-        index: Frame number from 0.
-        what: Names the file in messages.
-
-    Raises:
-        RefusedFile: As `stored_plane`.
-    """
-    with quiet():
-        return _described(dataset, index, what)
-
-
-def _described(dataset: Dataset, index: int, what: str) -> Plane:
-    """Decode and read one frame."""
     layout = _layout(dataset, what)
     if not 0 <= index < layout.frames:
         raise IndexError(f"frame {index} of {layout.frames}")

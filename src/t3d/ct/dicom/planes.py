@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from t3d.ct.dicom.files import damage, named, pixels_of, quiet
+from t3d.ct.dicom.files import damage, named, pixels_of
 from t3d.ct.dicom.headers import Frame
 from t3d.ct.dicom.pixels import described_plane
 from t3d.ct.guard import RefusedFile
@@ -53,15 +53,14 @@ def plane_hu(
     Check: stored 24, slope 1, intercept -1024 -> -1000; stored -2000 -> -1024, not -3024.
     """
     what = f"{name}: a slice" if frame.instance is None else f"{name}: slice {frame.instance}"
-    with quiet():
-        try:
-            plane = described_plane(dataset, frame.index, what=what)
-        except damage() as error:
-            raise RefusedFile(
-                f"{what}: its pixels cannot be read ({type(error).__name__})",
-                expected="a complete slice",
-                fix="copy or export the file again",
-            ) from None
+    try:
+        plane = described_plane(dataset, frame.index, what=what)
+    except damage() as error:
+        raise RefusedFile(
+            f"{what}: its pixels cannot be read ({type(error).__name__})",
+            expected="a complete slice",
+            fix="copy or export the file again",
+        ) from None
     stored = plane.values
     if stored.shape != (frame.rows, frame.columns):
         raise RefusedFile(
