@@ -21,10 +21,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from t3d.text.addenda import read_report
 from t3d.text.agreement import Agreement, agreement, agreement_table
 from t3d.text.findings import CT_RATE_18
 from t3d.text.labeler import read_reports
-from t3d.text.sections import split_sections
 
 ROOT = Path(__file__).resolve().parent.parent
 READING = ROOT / "tests" / "text" / "data" / "reading_mtsamples.csv"
@@ -53,7 +53,7 @@ def measured(reports: Mapping[int, str]) -> dict[str, Agreement]:
     """Read every distinct text by rule and compare it with the reader's."""
     by_hand = reading()
     distinct = {text: note for note, text in sorted(reports.items(), reverse=True)}
-    by_rule = {note: read_reports([split_sections(text)]) for text, note in distinct.items()}
+    by_rule = {note: read_reports([read_report(text).report]) for text, note in distinct.items()}
     return {
         name: agreement((by_hand[note].get(name), by_rule[note][name].value) for note in by_rule)
         for name in CT_RATE_18

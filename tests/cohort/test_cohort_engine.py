@@ -67,7 +67,7 @@ def test_a_task_that_always_ends_its_worker_is_tried_a_few_times_only(tmp_path: 
     assert isinstance(outcome, Lost)
     assert (outcome.exit_code, outcome.reason) == (-signal.SIGKILL, "worker_died")
     assert "memory is short" in outcome.message
-    assert Path(marks).read_text() == "x" * engine._TRIES
+    assert Path(marks).read_text() == "x" * engine.TRIES
 
 
 def test_a_task_over_the_memory_ceiling_says_so_and_the_next_one_is_done() -> None:
@@ -139,7 +139,7 @@ def test_workers_that_cannot_start_stop_the_run_with_a_reason(
 
 def test_tasks_that_only_end_their_workers_stop_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "MAX_LOST_IN_A_ROW", 2)
-    monkeypatch.setattr(engine, "_TRIES", 1)
+    monkeypatch.setattr(engine, "TRIES", 1)
     outcomes = run(eval, [DIE] * 20, workers=1)
     assert isinstance(next(outcomes), Lost)
     assert isinstance(next(outcomes), Lost)
@@ -208,6 +208,22 @@ def test_workers_do_not_outlive_a_killed_parent(tmp_path: Path) -> None:
         assert parent.stdout.read() == b""
     assert time.monotonic() - began < 30
     assert len(set(pids)) == 2
+
+
+def test_a_pool_keeps_its_workers_from_call_to_call() -> None:
+    pool = engine.Pool(eval, memory_mb=1000, seconds=lambda _: 60.0, tries=1)
+    try:
+        asked = "__import__('os').getpid()"
+        first, second = (next(iter(pool.outcomes(iter([asked]), 1))) for _ in range(2))
+        assert isinstance(first, Done)
+        assert first == second
+        (lost,) = pool.outcomes(iter([KILL]), 1)
+        (third,) = pool.outcomes(iter([asked]), 1)
+    finally:
+        pool.stop()
+    assert isinstance(lost, Lost)
+    assert isinstance(third, Done)
+    assert third.value != first.value
 
 
 def test_the_task_list_is_consumed_as_workers_ask_for_it() -> None:

@@ -125,6 +125,86 @@ def test_one_report_column_is_the_findings(make_folder: MakeFolder) -> None:
     assert study.reports == (Report(findings="All of it."),)
 
 
+@pytest.mark.parametrize(
+    ("text", "language", "expected"),
+    [
+        ("FINDINGS: A.\nIMPRESSION: B.", "", Report(findings="A.", impression="B.")),
+        ("Befund: A.\nBeurteilung: Kein B.", "",
+         Report(findings="A.", impression="Kein B.", language="de")),
+        ("Befund: A.\nBeurteilung: Kein B.", "nl",
+         Report(findings="A.", impression="Kein B.", language="nl")),
+        ("Wet read: A.", "", Report(findings="A.", status="preliminary")),
+        ("Seen by <PERSON>X</PERSON>.\nElectronically signed by J. Doe, MD", "",
+         Report(findings="Seen by.")),
+    ],
+)  # fmt: skip
+def test_one_report_column_is_read_as_free_text(
+    make_folder: MakeFolder, text: str, language: str, expected: Report
+) -> None:
+    root = make_folder(1)
+    (root / "positions.jsonl").unlink()
+    write_table(root, [{"volume": "p0000", "report": text, "language": language}])
+    (study,) = Folder(root).studies()
+    assert study.reports == (expected,)
+
+
+def test_told_sections_stay_as_they_stand_and_only_their_language_is_looked_at(
+    make_folder: MakeFolder,
+) -> None:
+    root = make_folder(1)
+    (root / "positions.jsonl").unlink()
+    texts = {"findings": " FINDINGS: der A.  B. ", "impression": "Addendum: kein ___."}
+    write_table(root, [{"volume": "p0000", **texts}])
+    (study,) = Folder(root).studies()
+    assert study.reports == (Report(**texts, language="de"),)
+
+
+def test_what_became_of_the_parts_of_a_report_is_a_fact_of_its_study(
+    make_folder: MakeFolder,
+) -> None:
+    root = make_folder(1)
+    (root / "positions.jsonl").unlink()
+    text = "Wet read: A.\nFINAL REPORT: B.\nADDENDUM: C."
+    write_table(root, [{"volume": "p0000", "report": text, "sex": "F"}])
+    (study,) = Folder(root).studies()
+    assert study.reports == (Report(findings="B.", impression="Addendum: C."),)
+    assert dict(study.facts) == {"sex": "F", "reports_replaced": "1", "report_addenda": "1"}
+
+
+def test_a_report_of_headings_alone_is_counted_and_not_quoted(
+    make_folder: MakeFolder, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = make_folder(2)
+    (root / "positions.jsonl").unlink()
+    rows = [{"volume": f"p000{n}", "report": "INDICATION: Secret cough."} for n in range(2)]
+    write_table(root, rows)
+    assert [study.reports for study in Folder(root).studies()] == [(), ()]
+    assert "studies.csv: 2 x a report with headings" in caplog.text
+    assert "Secret" not in caplog.text
+
+
+def test_positions_hold_in_a_free_text_that_stays_and_are_refused_in_one_that_does_not(
+    make_folder: MakeFolder,
+) -> None:
+    root = make_folder(1)
+    good = json.loads((root / "positions.jsonl").read_text())
+    text = "Nodule of 1 mm in the right upper lobe. No effusion. \n"
+    write_table(root, [{"volume": "p0000", "report": text}])
+    (study,) = Folder(root).studies()
+    assert study.sentences[0].end == good["end"]
+    for changed in (
+        f" {text}",
+        f"FINDINGS: {text}",
+        f"{text}ADDENDUM: B.",
+        f"{text} IMPRESSION: B.",
+    ):
+        write_table(root, [{"volume": "p0000", "report": changed}])
+        with pytest.raises(
+            SourceError, match=r"positions\.jsonl line 1: it points into a 'report'"
+        ):
+            list(Folder(root).studies())
+
+
 def test_a_row_without_text_has_no_report(make_folder: MakeFolder) -> None:
     root = make_folder(1)
     (root / "positions.jsonl").unlink()
@@ -235,7 +315,7 @@ def test_a_table_that_cannot_be_read_is_an_error(
 def test_a_report_longer_than_the_csv_module_allows_is_read(make_folder: MakeFolder) -> None:
     root = make_folder(1)
     (root / "positions.jsonl").unlink()
-    write_table(root, [{"volume": "p0000", "report": "nodule " * 60_000}])
+    write_table(root, [{"volume": "p0000", "report": "nodule " * 59_999 + "nodule."}])
     (study,) = Folder(root).studies()
     assert len(study.reports[0].findings) == 420_000
 

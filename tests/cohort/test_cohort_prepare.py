@@ -18,8 +18,7 @@ import numpy as np
 import pytest
 
 from made_folder import WORLD, body, rows_of, write_table
-from t3d.cohort import engine
-from t3d.cohort import prepare as prepare_module
+from t3d.cohort import engine, records, work
 from t3d.cohort.prepare import prepare
 from t3d.cohort.sources import Folder
 from t3d.cohort.store import Cohort
@@ -188,8 +187,8 @@ def test_what_failed_is_tried_again_when_asked(
 ) -> None:
     root = make_folder(2)
     held = (root / "volumes" / "p0001.nii.gz").read_bytes()
-    (root / "volumes" / "p0001.nii.gz").unlink()
-    assert prepare(Folder(root), tmp_path / "c", tiny, workers=0).failed == {"missing_file": 1}
+    (root / "volumes" / "p0001.nii.gz").write_bytes(held[:-9])
+    assert prepare(Folder(root), tmp_path / "c", tiny, workers=0).failed == {"unreadable": 1}
     (root / "volumes" / "p0001.nii.gz").write_bytes(held)
     assert prepare(Folder(root), tmp_path / "c", tiny, workers=0).done == 0
     assert prepare(Folder(root), tmp_path / "c", tiny, workers=0, retry_failed=True).done == 1
@@ -197,6 +196,20 @@ def test_what_failed_is_tried_again_when_asked(
     assert cohort.failures() == ()
     prepare(Folder(root), tmp_path / "once", tiny, workers=0)
     assert cohort.digest == Cohort.open(tmp_path / "once").digest
+
+
+def test_a_file_that_was_missing_is_prepared_as_soon_as_it_is_there(
+    make_folder: MakeFolder, tmp_path: Path, tiny: Preparation
+) -> None:
+    root = make_folder(2)
+    held = (root / "volumes" / "p0001.nii.gz").read_bytes()
+    (root / "volumes" / "p0001.nii.gz").unlink()
+    assert prepare(Folder(root), tmp_path / "c", tiny, workers=0).failed == {"missing_file": 1}
+    assert prepare(Folder(root), tmp_path / "c", tiny, workers=0).skipped == 2
+    (root / "volumes" / "p0001.nii.gz").write_bytes(held)
+    assert prepare(Folder(root), tmp_path / "c", tiny, workers=0).done == 1
+    prepare(Folder(root), tmp_path / "once", tiny, workers=0)
+    assert Cohort.open(tmp_path / "c").digest == Cohort.open(tmp_path / "once").digest
 
 
 def test_one_good_series_saves_a_study_and_the_other_is_told(
@@ -304,7 +317,7 @@ def test_an_error_of_a_library_is_named_by_its_place_and_quotes_nothing(
     def broken(series: Series) -> None:
         raise KeyError("Jane Doe, born 1.2.1950")
 
-    monkeypatch.setattr(prepare_module, "open_series", broken)
+    monkeypatch.setattr(work, "open_series", broken)
     prepare(Folder(make_folder(1)), tmp_path / "c", tiny, workers=0)
     (failure,) = Cohort.open(tmp_path / "c").failures()
     assert failure.reason == "unreadable"
@@ -334,7 +347,7 @@ def test_slices_and_facts_of_the_opened_series_are_recorded(
 
     root = make_folder(2)
     prepare(Told(root), tmp_path / "plain", tiny, workers=0)
-    monkeypatch.setattr(prepare_module, "open_series", as_dicom)
+    monkeypatch.setattr(work, "open_series", as_dicom)
     prepare(Told(root), tmp_path / "c", tiny, workers=0)
     flat = Preparation(name="flat", size_vox=Zyx(z=3, y=9, x=10))
     prepare(Told(root), tmp_path / "c", flat, workers=0)  # the same slices a second time
@@ -498,16 +511,16 @@ def test_an_interrupt_between_two_rows_of_a_study_leaves_no_half_study(
     make_folder: MakeFolder, tmp_path: Path, tiny: Preparation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = make_folder(5)
-    real = prepare_module.CohortWriter._record_volume
+    real = records.insert_volume
     calls: list[str] = []
 
-    def interrupted(writer: object, study_id: str, *rest: object) -> None:
+    def interrupted(connection: object, study_id: str, *rest: object) -> None:
         calls.append(study_id)
         if len(calls) == 3:
             raise KeyboardInterrupt
-        real(writer, study_id, *rest)  # type: ignore[arg-type]
+        real(connection, study_id, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(prepare_module.CohortWriter, "_record_volume", interrupted)
+    monkeypatch.setattr(records, "insert_volume", interrupted)
     with pytest.raises(KeyboardInterrupt):
         prepare(Folder(root), tmp_path / "c", tiny, workers=0)
     monkeypatch.undo()
@@ -572,7 +585,7 @@ def test_slices_and_failures_go_with_the_patient(
     shared = {k: rows[1][k] for k in ("patient", "split", "Lung nodule", "Pleural effusion")}
     write_table(root, [{**rows[0], **shared, "study": "s"}, {**rows[1], "study": "s"}, rows[2]])
     (root / "volumes" / "p0000.nii.gz").write_bytes(b"broken")
-    monkeypatch.setattr(prepare_module, "open_series", as_dicom)
+    monkeypatch.setattr(work, "open_series", as_dicom)
     prepare(Folder(root), tmp_path / "c", tiny, workers=0)
     cohort = Cohort.open(tmp_path / "c")
     assert [f.volume_id for f in cohort.failures()] == ["p0000"]

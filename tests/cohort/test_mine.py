@@ -377,6 +377,32 @@ def test_studies_without_citations_keep_their_texts_and_rows(
     assert cohort.digest == before
 
 
+def test_a_cohort_lists_what_is_recorded_of_a_studys_volumes(
+    axial: WrittenSeries, tmp_path: Path
+) -> None:
+    first = replace(study(axial, "One.").series[0], series_id="a", facts={"kernel": "B30f"})
+    second = replace(first, series_id="b", facts={})
+    listed = replace(study(axial, "One."), series=(second, first))
+    for size in (8, 6):
+        grid = Preparation(name=f"z{size}", size_vox=Zyx(z=size, y=8, x=8))
+        prepare(Made(listed), tmp_path / "cohort", grid, workers=0)
+    cohort = Cohort.open(tmp_path / "cohort")
+    volumes = cohort.volumes("study")
+    assert [(one.volume_id, one.shape) for one in volumes] == [
+        ("a", (6, 8, 8)),
+        ("a", (8, 8, 8)),
+        ("b", (6, 8, 8)),
+        ("b", (8, 8, 8)),
+    ]
+    held = cohort.volume("a", "z8")
+    assert np.array_equal(volumes[1].world_from_voxel, held.world_from_voxel)
+    assert volumes[1].steps == held.steps
+    assert volumes[1].facts == dict(cohort.volume_facts("a", "z8"))
+    assert volumes[1].source == cohort.sources("z8")["a"]
+    assert len(volumes[1].sha256) == 64
+    assert cohort.volumes("nobody") == ()
+
+
 # ---- phantoms as DICOM ---------------------------------------------------------------------
 
 

@@ -172,7 +172,7 @@ def test_headers_are_opened_in_a_worker_and_not_here(
         raise AssertionError("untrusted bytes in the parent")
 
     monkeypatch.setattr(preflight, "open_series", opened_here)
-    monkeypatch.setattr("t3d.cohort.prepare.open_series", opened_here)
+    monkeypatch.setattr("t3d.cohort.work.open_series", opened_here)
     seen: list[Standing] = []
     made = prepare(Folder(make_folder(2)), tmp_path / "c", tiny, workers=1, progress=seen.append)
     assert made.done == 2

@@ -109,6 +109,9 @@ def test_a_study_holds_what_its_rows_say(corrected: Path) -> None:
         "manufacturer": "Philips",
         "reconstruction": "1",
         "hu_source": "header",
+        "num_slices": "24",
+        "z_mm": "1.5",
+        "xy_mm": study.series[0].facts["xy_mm"],
     }
 
 

@@ -475,12 +475,56 @@ def test_two_final_reports_of_one_study_are_ambiguous_and_equal_ones_are_one(pai
     assert told["ambiguous_report"] == 1
 
 
-def test_a_preliminary_and_a_final_report_are_both_kept(pairing: Any) -> None:
-    studies, _ = pairing(BY_UID, {**BY_UID, "findings": "Not yet.", "status": "Preliminary"})
-    assert set(studies[1].reports) == {
-        Report(findings="One."),
-        Report(findings="Not yet.", status="preliminary"),
-    }
+EARLY = {"findings": "Not yet.", "status": "Preliminary"}
+LATE = {"report": "Seen again.", "findings": "", "status": "ADDENDUM"}
+
+
+def test_a_final_report_replaces_a_preliminary_one_and_that_is_counted(pairing: Any) -> None:
+    studies, _ = pairing(BY_UID, {**BY_UID, **EARLY})
+    assert studies[1].reports == (Report(findings="One."),)
+    assert studies[1].facts["reports_replaced"] == "1"
+    studies, _ = pairing({**BY_UID, **EARLY})
+    assert studies[1].reports == (Report(findings="Not yet.", status="preliminary"),)
+    assert "reports_replaced" not in studies[1].facts
+
+
+def test_addenda_are_added_to_their_report_in_an_order_of_their_own(pairing: Any) -> None:
+    rows = [BY_UID, {**BY_UID, **LATE}, {**BY_UID, **LATE, "report": "And once more."}]
+    studies, told = pairing(*rows)
+    (report,) = studies[1].reports
+    assert report.findings == "One."
+    assert report.impression == "Addendum: And once more.\n\nAddendum: Seen again."
+    assert studies[1].facts["report_addenda"] == "2"
+    assert pairing(*reversed(rows))[0][1] == studies[1]
+    assert told == pairing(*reversed(rows))[1]
+
+
+def test_an_addendum_without_split_and_labels_does_not_contradict_its_report(pairing: Any) -> None:
+    labels = {"Emphysema": "1", "split": "test"}
+    studies, _ = pairing({**BY_UID, **labels}, {**BY_UID, **LATE, "Emphysema": "", "split": ""})
+    assert studies[1].split == "test"
+    assert dict(studies[1].labels) == {"Emphysema": 1}
+    assert "report_addenda" in studies[1].facts
+
+
+def test_two_preliminary_reports_are_ambiguous_until_a_final_one_is_there(pairing: Any) -> None:
+    early = [{**BY_UID, **EARLY}, {**BY_UID, **EARLY, "findings": "Nor yet."}]
+    studies, told = pairing(*early)
+    assert 1 not in studies
+    assert told["ambiguous_report"] == 1
+    studies, _ = pairing(*early, BY_UID)
+    assert studies[1].reports == (Report(findings="One."),)
+    assert studies[1].facts["reports_replaced"] == "2"
+
+
+def test_a_free_text_falls_into_parts_and_sections_and_tells_its_own_status(pairing: Any) -> None:
+    text = "Befund: Kein Erguss.\nBeurteilung: Normal.\nNachtrag: Der Text."
+    studies, _ = pairing({**BY_UID, "findings": "", "report": text})
+    assert studies[1].reports == (
+        Report(findings="Kein Erguss.", impression="Normal.\n\nNachtrag: Der Text.", language="de"),
+    )
+    studies, _ = pairing({**BY_UID, "findings": "", "report": "Wet read: A."}, BY_UID)
+    assert studies[1].reports == (Report(findings="One."),)
 
 
 def test_rows_of_one_study_with_different_splits_set_it_aside(pairing: Any) -> None:

@@ -98,7 +98,25 @@ def test_findings_and_impression_are_told_apart(
     text: str, findings: str, impression: str, found_by: str
 ) -> None:
     report = Report(findings=findings, impression=impression)
-    assert split_report(text) == (report, found_by)
+    told, by = split_report(text)
+    assert (told.report, by) == (report, found_by)
+    assert not told.facts
+
+
+def test_an_addendum_is_no_impression_of_its_own_and_is_counted() -> None:
+    told, by = split_report("Liver normal.\nADDENDUM: Seen again, no change.")
+    assert told.report == Report(
+        findings="Liver normal.", impression="Addendum: Seen again, no change."
+    )
+    assert (by, dict(told.facts)) == ("", {"report_addenda": "1"})
+    told, by = split_report("Liver normal.\n1. No mass.\n2. Cyst.\nADDENDUM: Stable.")
+    assert told.report.impression == "1. No mass.\n2. Cyst.\n\nAddendum: Stable."
+    assert by == "list"
+
+
+def test_a_mark_of_deidentification_is_no_text() -> None:
+    told, _ = split_report("Liver seen by <PERSON>X</PERSON>. IMPRESSION: 1. Stable since ___.")
+    assert told.report == Report(findings="Liver seen by.", impression="1. Stable since.")
 
 
 def test_each_study_says_how_its_impression_was_found(tree: Path) -> None:

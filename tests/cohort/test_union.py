@@ -29,7 +29,7 @@ from t3d.cohort.store import Cohort
 from t3d.cohort.union import PAPER, WHOLE, Rules, Union, beside_the_paper, ct3dvlp, open_union
 from t3d.conformance import check_source
 from t3d.errors import SourceError
-from t3d.types import Preparation, Report, Sentence, Series, Study
+from t3d.types import Preparation, Report, Series, Study
 
 CT_RATE = (
     *made_ct_rate.VOLUMES,
@@ -88,6 +88,8 @@ def test_equal_ids_of_two_members_do_not_collide() -> None:
 def test_a_study_says_whose_it_is_and_keeps_its_facts() -> None:
     (one,) = Union({"a": Listed((study("1", facts={"sex": "F"}),))}).studies()
     assert dict(one.facts) == {"sex": "F", "member": "a"}
+    (one,) = Union({"a": Listed((study("1"),), kind="ct_rate")}).studies()
+    assert dict(one.facts) == {"member": "a", "patients_of": "ct_rate"}
 
 
 def test_a_corpus_listed_twice_is_one_set_of_people() -> None:
@@ -108,6 +110,12 @@ def test_a_source_may_say_whose_patients_its_are() -> None:
     assert [s.study_id for s in both.studies()] == ["c-1"]
 
 
+def test_dicom_folders_under_one_key_show_one_set_of_people() -> None:
+    old = Listed((study("1", "p0f", "train"),), kind="dicom_folder")
+    new = Listed((study("2", "p0f", "test"),), kind="dicom_folder")
+    assert [s.study_id for s in Union({"old": old, "new": new}).studies()] == ["new-2"]
+
+
 def test_what_members_set_aside_is_told_under_their_names() -> None:
     told = SetAside(key="9", reason="unlisted_file", message="m")
     assert reasons(Union({"a": Listed((), aside=(told,))})) == {"a-9": "unlisted_file"}
@@ -118,25 +126,6 @@ def test_terms_name_every_member_and_are_synthetic_only_if_all_are() -> None:
     assert Union({"a": one, "b": other}).terms.licence == "a: of x; b: of y"
     assert not Union({"a": one, "b": other}).terms.synthetic
     assert Union({"a": one}).terms.synthetic
-
-
-def test_sections_are_kept_by_member() -> None:
-    report = Report(findings="F.", impression="I.")
-    sentences = (
-        Sentence(section="findings", start=0, end=2),
-        Sentence(section="impression", start=0, end=2),
-    )
-    one = replace(study("1"), reports=(report,), sentences=sentences)
-    rules = Rules(sections={"a": ("impression",)})
-    first, second = Union({"a": Listed((one,)), "b": Listed((one,))}, rules=rules).studies()
-    assert first.reports == (Report(impression="I."),)
-    assert first.sentences == sentences[1:]
-    assert (second.reports, second.sentences) == ((report,), sentences)
-
-
-def test_a_section_that_is_not_kept_makes_a_text_empty() -> None:
-    rules = Rules(sections={"a": ("impression",)}, drop_empty_texts=True)
-    assert reasons(Union({"a": Listed((study("1"),))}, rules=rules)) == {"a-1": "empty_text"}
 
 
 def test_each_rule_has_its_reason() -> None:
@@ -204,8 +193,6 @@ def test_members_and_rules_that_do_not_exist_are_errors() -> None:
         Union({"a": one}, rules=Rules(splits={"b": ("train",)}))
     with pytest.raises(SourceError, match="splits 'valid'"):
         Union({"a": one}, rules=Rules(splits={"a": ("valid",)}))
-    with pytest.raises(SourceError, match="sections 'history'"):
-        Union({"a": one}, rules=Rules(sections={"a": ("history",)}))
 
 
 SPLIT = st.sampled_from(["train", "dev", "test", ""])

@@ -8,7 +8,13 @@ from pathlib import Path
 import pytest
 
 from t3d.errors import SourceError
-from t3d.text.addenda import ReportPart, read_report, report_parts, resolve_reports
+from t3d.text.addenda import (
+    ReportPart,
+    read_report,
+    report_parts,
+    reports_in_row,
+    resolve_reports,
+)
 from t3d.types import Report
 
 GERMAN = json.loads((Path(__file__).parent / "data" / "addenda_german.json").read_text("utf-8"))
@@ -123,7 +129,7 @@ def test_an_unknown_status_is_refused_without_quoting_the_report() -> None:
         ),
         ("Wet read: Normal.", "Normal.", "", "preliminary"),
         ("IMPRESSION: 1. NO PE SINCE <TIMEX3>XX/XX</TIMEX3>.", "",
-         "1. NO PE SINCE [date]                .", "final"),
+         "1. NO PE SINCE [date].", "final"),
         ("FINDINGS: A.\nADDENDUM:\nFINDINGS: C.\nIMPRESSION: D.", "A.\n\nAddendum: C.",
          "Addendum: D.", "final"),
         ("", "", "", "final"),
@@ -148,3 +154,74 @@ def test_a_trailing_list_is_an_impression_where_asked_for() -> None:
     text = "Liver normal.\n1. No mass.\n2. Cyst."
     assert read_report(text, trailing_list=True).report.impression == "1. No mass.\n2. Cyst."
     assert read_report(text).report.impression == ""
+
+
+def test_what_was_resolved_is_told_as_facts_and_only_where_something_was() -> None:
+    assert dict(read_report("FINDINGS: A.").facts) == {}
+    text = "Wet read: A.\nFINAL REPORT: B.\nADDENDUM: C.\nADDENDUM: D."
+    assert dict(read_report(text).facts) == {"reports_replaced": "1", "report_addenda": "2"}
+    twice = [Report(findings="A."), Report(findings="A.")]
+    assert dict(resolve_reports(twice).facts) == {"reports_repeated": "1"}
+
+
+def test_an_addendum_that_is_told_twice_is_added_once() -> None:
+    note = Report(impression="B.", status="addendum")
+    got = resolve_reports([Report(findings="A."), note, note])
+    assert got.report == Report(findings="A.", impression="Addendum: B.")
+    assert (got.num_addenda, got.num_repeated) == (1, 1)
+
+
+def test_a_text_may_begin_under_a_heading_so_that_a_part_of_the_body_opens_nothing() -> None:
+    text = "Liver: fatty.\nPelvis: normal.\nADDENDUM: Seen again."
+    got = read_report(text, opens="FINDINGS").report
+    assert got.findings == "Liver: fatty.\nPelvis: normal."
+    assert got.impression == "Addendum: Seen again."
+    assert read_report(text).report.findings == "normal."
+
+
+# ---- one row of a table ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("texts", "expected"),
+    [
+        ({"report": "FINDINGS: A.\nIMPRESSION: B."}, Report(findings="A.", impression="B.")),
+        ({"report": "Befund: Der A.\nBeurteilung: Kein B."},
+         Report(findings="Der A.", impression="Kein B.", language="de")),
+        ({"report": "Lungs are clear."}, Report(findings="Lungs are clear.")),
+        ({"report": "PRELIMINARY REPORT: A."}, Report(findings="A.", status="preliminary")),
+        ({"findings": " FINDINGS: A.  ", "impression": "ADDENDUM: ___\n"},
+         Report(findings=" FINDINGS: A.  ", impression="ADDENDUM: ___\n")),
+        ({"report": "IMPRESSION: A.", "impression": "B."},
+         Report(findings="IMPRESSION: A.", impression="B.")),
+        ({"findings": "Der Thorax ist ohne Befund."},
+         Report(findings="Der Thorax ist ohne Befund.", language="de")),
+    ],
+)  # fmt: skip
+def test_a_row_gives_free_text_in_sections_and_told_sections_as_they_stand(
+    texts: dict[str, str], expected: Report
+) -> None:
+    assert reports_in_row(texts) == [expected]
+
+
+def test_a_row_without_text_gives_no_report() -> None:
+    assert reports_in_row({}) == []
+    assert reports_in_row({"report": " ", "findings": "\n", "impression": ""}) == []
+    assert reports_in_row({"report": "INDICATION: Cough."}) == []
+
+
+def test_a_language_that_is_told_wins_over_what_the_text_looks_like() -> None:
+    for texts in ({"report": "Kein Erguss."}, {"findings": "Kein Erguss.", "impression": ""}):
+        assert [r.language for r in reports_in_row(texts)] == ["de"]
+        assert [r.language for r in reports_in_row(texts, language="fr")] == ["fr"]
+
+
+def test_the_status_of_a_row_is_that_of_its_parts_unless_they_say_otherwise() -> None:
+    text = {"report": "A.\nADDENDUM: B."}
+    parts = reports_in_row(text, status="preliminary")
+    assert [(r.status, r.findings, r.impression) for r in parts] == [
+        ("preliminary", "A.", ""),
+        ("addendum", "", "B."),
+    ]
+    (late,) = reports_in_row({"report": "Seen again."}, status="addendum")
+    assert (late.impression, late.status) == ("Seen again.", "addendum")

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from t3d.text.boilerplate import mask_boilerplate, mask_tags
+from t3d.text.boilerplate import mask_boilerplate, mask_tags, without_marks
 
 GERMAN = json.loads(
     (Path(__file__).parent / "data" / "boilerplate_german.json").read_text(encoding="utf-8")
@@ -119,3 +119,29 @@ def test_real_reports_without_boilerplate_stay_as_they_are(real_data: Path) -> N
     path = real_data / "reports" / "mtsamples_radiology.jsonl"
     rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     assert [row["note_id"] for row in rows if mask_boilerplate(row["text"]) != row["text"]] == []
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("SINCE <TIMEX3>XX/XX</TIMEX3>.  DR. <PERSON>A</PERSON> PAGED.",
+         "SINCE [date].  DR. PAGED."),
+        ("Told to ___ , then ___ left.", "Told to, then left."),
+        ("A  B\t C.\n   Next.", "A  B\t C.\n   Next."),
+        ("Normal.\nDictated by: Dr. Doe.\nAddendum", "Normal.\n\nAddendum"),
+        ("A<DATE>X</DATE>B", "A[date] B"),
+        ("STABLE NODULE, DO CT IN 3 MONTHS.", "STABLE NODULE, DO CT IN 3 MONTHS."),
+        ("Nodule, do CT.\nAnn Doe, DO", "Nodule, do CT.\n"),
+        ("", ""),
+    ],
+)  # fmt: skip
+def test_gaps_are_closed_where_something_was_taken_out_and_nowhere_else(
+    text: str, expected: str
+) -> None:
+    assert without_marks(text) == expected
+
+
+@given(st.text(alphabet="aB .,\n\t_XI<>", max_size=60))
+def test_without_marks_everything_that_was_not_masked_stays_in_order(text: str) -> None:
+    masked = mask_boilerplate(mask_tags(text))
+    assert "".join(without_marks(text).split()) == "".join(masked.split())

@@ -46,12 +46,52 @@ GERMAN = json.loads(
         ("EXAM dated 01/16/09.,FINDINGS: , A.,IMPRESSION:, B.", "A.", "B."),
         ("FINDINGS AND IMPRESSION: A.", "A.", ""),
         ("FINDINGS: A. ADDENDUM: C.", "A.", ""),
+        ("FINDINGS: A. INCIDENTAL FINDINGS: C. IMPRESSION: B.", "A.\n\nC.", "B."),
+        ("Befund: A.\nNebenbefunde: C.\nBeurteilung: B.", "A.\n\nC.", "B."),
+        ("TECHNIQUE: Axial.\nRadiation dose: 5 mGy.\nFINDINGS: A.", "A.", ""),
         *GERMAN,
     ],
 )
 def test_a_report_is_split_at_its_headings(text: str, findings: str, impression: str) -> None:
     report = split_sections(text)
     assert (report.findings, report.impression) == (findings, impression)
+
+
+@pytest.mark.parametrize(
+    ("text", "findings", "impression"),
+    [
+        ("CT CHEST\n\nTECHNIQUE: Axial.\n\nLungs clear.\n\nHeart: normal.\n\nIMPRESSION: B.",
+         "Lungs clear.\n\nHeart: normal.", "B."),
+        ("EXAM: CT.,TECHNIQUE: Axial.,Lungs clear.,IMPRESSION: B.", "Lungs clear.", "B."),
+        ("EXAM: CT.\r\n\r\nLungs clear.\r\n", "Lungs clear.", ""),
+        ("IMPRESSION: B.\nTECHNIQUE: Axial.\n\nSagittal.", "", "B."),
+        ("Technik: Axial.\n\nKein Erguss.\n\nBeurteilung: B.", "Kein Erguss.", "B."),
+        ("TECHNIQUE: Axial.\n\nLungs clear.\nINCIDENTAL FINDINGS: C.\nIMPRESSION: B.",
+         "Lungs clear.\n\nC.", "B."),
+        # Wrapped lines, one paragraph, and findings under a heading of their own.
+        ("TECHNIQUE: Axial images.\nContrast was given.\nIMPRESSION: B.", "", "B."),
+        ("TECHNIQUE: Axial.\nIMPRESSION: B.", "", "B."),
+        ("TECHNIQUE: Axial.\n\nSagittal.\n\nFINDINGS: A.\n\nIMPRESSION: B.", "A.", "B."),
+        ("TECHNIQUE: Axial.\n\nCT CHEST: A.\nIMPRESSION: B.", "A.", "B."),
+        ("Dear colleague. " * 30 + "\nEXAM: BP 120.\n\nA walk.", "", ""),
+    ],
+)  # fmt: skip
+def test_without_their_heading_findings_begin_at_the_second_paragraph_before_the_impression(
+    text: str, findings: str, impression: str
+) -> None:
+    report = split_sections(text)
+    assert (report.findings, report.impression) == (findings, impression)
+
+
+def test_findings_without_a_heading_are_a_section_of_the_text() -> None:
+    text = "EXAM: CT. \n\n Lungs clear.\n\nIMPRESSION: B."
+    found = find_sections(text)
+    assert [(one.kind, one.name, text[one.start : one.end]) for one in found] == [
+        ("other", "EXAM", "CT."),
+        ("findings", "", "Lungs clear."),
+        ("impression", "IMPRESSION", "B."),
+    ]
+    assert found[1].name_start == found[1].start
 
 
 @pytest.mark.parametrize(
@@ -103,6 +143,9 @@ def test_sections_have_kinds_and_offsets_into_the_text() -> None:
                 " ",
                 "HISTORY:",
                 "CT CHEST:",
+                "INCIDENTAL FINDINGS:",
+                "\n\n",
+                ".,",
                 ",#*",
             ]
         ),
@@ -170,6 +213,19 @@ def test_most_real_ct_reports_give_findings_and_an_impression(real_data: Path) -
     assert len(split) == 62  # ten of them are clinic notes that mention a CT
     assert sum(bool(r.findings) for r in split) >= 50
     assert sum(bool(r.impression) for r in split) >= 51
+
+
+@pytest.mark.real
+def test_the_page_on_reports_tells_how_many_texts_give_findings(real_data: Path) -> None:
+    path = real_data / "reports" / "mtsamples_radiology.jsonl"
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    is_ct = {row["text"]: row["is_ct"] for row in rows}
+    given = {text for text in is_ct if split_sections(text).findings}
+    page = Path(__file__).resolve().parents[2] / "docs" / "howto" / "reports.md"
+    told = page.read_text(encoding="utf-8")
+    assert f"{len(is_ct)} different texts" in told
+    assert f"\n{len(given)} give findings" in told
+    assert f"of the {sum(is_ct.values())} on CT {sum(is_ct[text] for text in given)} (" in told
 
 
 # ---- fitting to a budget ---------------------------------------------------------------------

@@ -20,11 +20,12 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from t3d.cohort import engine
+from t3d.cohort.delimited import is_absent
 from t3d.cohort.listing import Source
 from t3d.cohort.loose import LooseFiles
 from t3d.cohort.preflight import megabytes_of, open_series
 from t3d.cohort.schema import compact
-from t3d.cohort.sources.folder import TABLE, Folder
+from t3d.cohort.sources import DicomFolder, open_source, source_at
 from t3d.cohort.store import TABLES_FILE, Cohort
 from t3d.ct.limits import MAX_COMPARED
 from t3d.errors import SourceError, T3DError
@@ -41,7 +42,6 @@ Progress = Callable[[int, int], None]
 # Correlation of fingerprints. Copies on the grids of our preparations reach it in 58 of 60 cases
 # (benchmarks/doctor.py), `ctclip` aside, which cuts the volume.
 SAME_CONTENT = 0.9985
-SENTINELS = frozenset({"", "not given", "not given.", "nan", "none", "n/a", "na", "-", "."})
 _REASON_OF_SYMPTOM: Mapping[str, str] = {
     "constant": "constant",
     **dict.fromkeys(
@@ -206,13 +206,15 @@ def audit(
 
 
 def subject_at(path: str | Path) -> Source | Cohort | tuple[Path, ...]:
-    """Find out what a path is: a cohort, a folder with a table, or loose files.
+    """Find out what a path is: a cohort, a source by what lies there, or loose files.
 
     Args:
-        path: A cohort's folder, a folder with `studies.csv`, any other folder, or a file.
+        path: A cohort's folder, a folder with `studies.csv`, a corpus in its own layout, any
+            other folder, or a file.
 
     Returns:
-        What `audit` takes.
+        What `audit` takes; what only `dicom_folder` would take is loose files, since that source
+        lists one series of each study and makes a key for its ids.
 
     Raises:
         SourceError: Nothing is there.
@@ -220,15 +222,14 @@ def subject_at(path: str | Path) -> Source | Cohort | tuple[Path, ...]:
     path = Path(path)
     if (path / TABLES_FILE).is_file():
         return Cohort.open(path)
-    if (path / TABLE).is_file():
-        return Folder(path)
     if not path.exists():
         raise SourceError(
             f"{path.name}: no such file or folder",
             expected="a scan, a folder of scans, a source or a cohort",
             fix="check the path",
         )
-    return (path,)
+    made = source_at(path)
+    return (path,) if made is None or made is DicomFolder else open_source(path, made.kind)
 
 
 # ---- what there is -------------------------------------------------------------------------
@@ -339,8 +340,7 @@ def _study_problems(study: Study, *, texts: bool) -> Iterator[tuple[str, str]]:
 
 def _told(text: str) -> str:
     """A section without case, spaces and placeholders."""
-    plain = " ".join(text.casefold().split())
-    return "" if plain in SENTINELS else plain
+    return "" if is_absent(text) else " ".join(text.casefold().split())
 
 
 def _text_hash(reports: Iterable[Report]) -> str:

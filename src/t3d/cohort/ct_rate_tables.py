@@ -58,6 +58,7 @@ COLUMNS = {
     "metadata": (
         *("Manufacturer", "ConvolutionKernel", "PatientSex", "PatientAge"),
         *("ImagePositionPatient", "ImageOrientationPatient", "XYSpacing", "ZSpacing"),
+        "NumberofSlices",
         *("RescaleSlope", "RescaleIntercept"),
     ),
     "reports": ("Findings_EN", "Impressions_EN"),
@@ -285,6 +286,16 @@ def no_chest(root: Path, split: str, tables: Tables) -> set[str]:
 def kernel_of(row: Mapping[str, str]) -> str:
     """Name the kernel: "YA", and "Br40f" of "['Br40f', '3']"."""
     return row.get("ConvolutionKernel", "").strip("[] ").split(",")[0].strip("'\" ")
+
+
+def grid_told(row: Mapping[str, str]) -> dict[str, str]:
+    """Give slices and voxel sizes as the table tells them, without judging: facts for nulls."""
+    told = {
+        "num_slices": row.get("NumberofSlices", ""),
+        "z_mm": row.get("ZSpacing", ""),
+        "xy_mm": row.get("XYSpacing", "").strip("[] ").split(",")[0],
+    }
+    return {name: value.strip() for name, value in told.items()}
 
 
 def _numbers(told: str, count: int) -> list[float]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import io
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from t3d.ct.limits import MAX_FIELD_CHARS, MAX_TABLE_BYTES
@@ -24,7 +24,18 @@ LABEL_VALUES: Mapping[str, int | None] = {"": None, "0": 0, "1": 1, "0.0": 0, "1
 SIGNED_LABEL_VALUES: Mapping[str, int | None] = {**LABEL_VALUES, "-1": None, "-1.0": None}
 """The same where -1 also means: not stated."""
 
+ABSENT = frozenset({"", "nan", "none", "null", "na", "n/a", "-", ".", "not given", "not given."})
+"""Words that stand for an empty cell in the texts of public corpora, in small letters."""
+
+ABSENT_IN_OWN_TABLES = frozenset({"", "nan"})
+"""The same in a user's own table, where "NA" or "None" may be what somebody wrote."""
+
 _SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
+
+
+def is_absent(text: str, absent: Collection[str] = ABSENT) -> bool:
+    """Say whether a cell only says that there is no text, whatever its case and blanks."""
+    return " ".join(text.casefold().split()) in absent
 
 
 def read_delimited(

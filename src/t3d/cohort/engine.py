@@ -68,7 +68,7 @@ READING_ERRORS: tuple[type[Exception], ...] = (
 _THREAD_LIMITS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLOSC_NTHREADS")
 _IN_FLIGHT = 2  # one at work, one waiting, so that a worker never idles for the parent
 _AHEAD_BYTES = 32 << 10  # a waiting task must fit into the pipe, or parent and worker lock up
-_TRIES = 3  # of a task whose worker died without a reason of its own
+TRIES = 3  # of a task whose worker died without a reason of its own
 _MAX_START_FAILURES = 3  # in a row: the fault is not in the tasks
 _LISTEN_S = 1.0  # at a time; what a wait takes longer (Ctrl-Z, a sleeping machine) is not counted
 _GRACE_S = 10.0  # from a closed pipe to the end of its process
@@ -155,7 +155,7 @@ def run(
             yield Done(task, function(task))
         return
     ceiling = seconds if callable(seconds) else partial(_same, float(seconds))
-    pool = _Pool(function, memory_mb=memory_mb, seconds=ceiling, tries=_TRIES)
+    pool = Pool(function, memory_mb=memory_mb, seconds=ceiling, tries=TRIES)
     try:
         yield from pool.outcomes(iter(tasks), workers)
     finally:
@@ -187,7 +187,7 @@ def guarded(
     from t3d.ct.guard import RefusedFile
 
     call = partial(_caught, function)
-    pool = _Pool(call, memory_mb=memory_mb, seconds=partial(_same, seconds), tries=1)
+    pool = Pool(call, memory_mb=memory_mb, seconds=partial(_same, seconds), tries=1)
     try:
         (outcome,) = pool.outcomes(iter((task,)), 1)
     finally:
@@ -232,8 +232,8 @@ def named(error: BaseException) -> str:
     return type(error).__name__ + where
 
 
-class _Pool:
-    """The workers and who holds what."""
+class Pool:
+    """Worker processes and who holds what; `run` for what else is to be known."""
 
     def __init__(
         self,
@@ -269,10 +269,10 @@ class _Pool:
         return _Worker(process, ours, self._now + START_SECONDS)
 
     def outcomes(self, tasks: Iterator[Any], workers: int) -> Iterator[Done[Any, Any] | Lost[Any]]:
-        """Feed and listen until every task has an outcome."""
-        for held in (self._next(tasks) for _ in range(workers)):
-            if held is None:
-                break
+        """Feed and listen until every task has an outcome; workers stay for the next call."""
+        for worker in self._workers:
+            self._feed(worker, tasks)
+        while len(self._workers) < workers and (held := self._next(tasks)) is not None:
             worker = self._start()
             worker.held.append(held)
             self._workers.append(worker)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from t3d.types import Study
@@ -48,6 +49,17 @@ class Source(Protocol):
     def studies(self) -> Iterator[Study]:
         """List every study, repeatably, without opening a voxel."""
         ...
+
+
+def members_of(source: Source) -> tuple[Source, ...]:
+    """Give the members of a union, or the source itself."""
+    return tuple(getattr(source, "members", {"": source}).values())
+
+
+def roots_of(source: Source) -> tuple[Path, ...]:
+    """Say below which folders the files of a source lie, as far as it tells."""
+    found = (getattr(one, n, None) for one in members_of(source) for n in ("root", "volumes"))
+    return tuple(path for path in dict.fromkeys(found) if isinstance(path, Path))
 
 
 class ReadAtOnce(ABC):

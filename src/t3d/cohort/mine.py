@@ -8,7 +8,6 @@ is rejected with a reason; the citation leaves the report either way, because it
 from __future__ import annotations
 
 import csv
-import json
 import re
 import statistics
 from collections import Counter
@@ -18,6 +17,7 @@ from itertools import pairwise
 from pathlib import Path
 from types import MappingProxyType
 
+from t3d.cohort.schema import VolumeRecord
 from t3d.cohort.store import Cohort
 from t3d.cohort.writer import CohortWriter
 from t3d.text.citations import Citation, Stripped, find_citations, without_citations
@@ -181,7 +181,7 @@ def mine(
     Source:
         RadFinder (arXiv:2603.02026) mines such pairs but names no rules; guards: our choice.
     """
-    reader = _Reader(Cohort.open(cohort).path)  # refused before a writer would make one
+    reader = Cohort.open(cohort)  # refused before a writer would make one
     if dry_run:
         summary = _summary(reader, None)
     else:
@@ -194,7 +194,7 @@ def mine(
     return summary
 
 
-def _summary(reader: _Reader, writer: CohortWriter | None) -> MineSummary:
+def _summary(reader: Cohort, writer: CohortWriter | None) -> MineSummary:
     """Mine every study, and write what changes where there is a writer."""
     rows: list[MinedRow] = []
     citing = looked_at = 0
@@ -216,7 +216,7 @@ def _summary(reader: _Reader, writer: CohortWriter | None) -> MineSummary:
     )
 
 
-def _mined(reader: _Reader, study_id: str) -> _Study | None:
+def _mined(reader: Cohort, study_id: str) -> _Study | None:
     """Mine one study; None where its reports cite nothing."""
     reports = reader.reports(study_id)
     cited = [
@@ -226,7 +226,7 @@ def _mined(reader: _Reader, study_id: str) -> _Study | None:
     if not any(citations for sections in cited for _, citations in sections):
         return None
     study = _Study(reports=reports, sentences=list(reader.sentences(study_id)))
-    series = reader.cited_series(study_id)
+    series = _cited(reader, study_id)
     for position, sections in enumerate(cited):
         numbers = frozenset(c.series for _, cs in sections for c in cs if c.series is not None)
         for section, citations in sections:
@@ -391,43 +391,35 @@ def _place_mm(row: MinedRow, meant: _Cited) -> tuple[tuple[float, float, float] 
 # ---- the cohort ----------------------------------------------------------------------------
 
 
-class _Reader(Cohort):
-    """Reads what a cohort knows of the series of a study."""
-
-    def cited_series(self, study_id: str) -> tuple[_Cited, ...]:
-        """List the prepared series of a study, ordered by id."""
-        rows = self._rows(
-            "SELECT volume_id, shape, world_from_voxel, steps, facts FROM volume "
-            "WHERE study_id = ? ORDER BY volume_id, preparation",
-            study_id,
-        )
-        grouped: dict[str, list[tuple[str, ...]]] = {}
-        for volume_id, *told in rows:
-            grouped.setdefault(volume_id, []).append(tuple(told))
-        return tuple(self._cited(volume_id, told) for volume_id, told in grouped.items())
-
-    def _cited(self, volume_id: str, told: Sequence[tuple[str, ...]]) -> _Cited:
-        """Put together one series from the rows of its preparations."""
-        lows, highs = zip(*(_edges_mm(shape, matrix) for shape, matrix, _, _ in told), strict=True)
-        _, _, steps, facts = told[0]
-        known = json.loads(facts)
-        return _Cited(
-            volume_id=volume_id,
-            number=known.get(SERIES_NUMBER, ""),
-            axial_series=known.get(AXIAL_SERIES, ""),
-            is_axial=_is_axial(json.loads(steps)),
-            slices=dict(self.slices(volume_id)),
-            low_mm=max(lows),
-            high_mm=min(highs),
-        )
+def _cited(cohort: Cohort, study_id: str) -> tuple[_Cited, ...]:
+    """List the prepared series of a study, ordered by id."""
+    grouped: dict[str, list[VolumeRecord]] = {}
+    for volume in cohort.volumes(study_id):
+        grouped.setdefault(volume.volume_id, []).append(volume)
+    return tuple(_one_cited(cohort, volumes) for volumes in grouped.values())
 
 
-def _edges_mm(shape: str, matrix: str) -> tuple[float, float]:
+def _one_cited(cohort: Cohort, volumes: Sequence[VolumeRecord]) -> _Cited:
+    """Put together one series from its preparations."""
+    lows, highs = zip(*map(_edges_mm, volumes), strict=True)
+    first = volumes[0]
+    return _Cited(
+        volume_id=first.volume_id,
+        number=first.facts.get(SERIES_NUMBER, ""),
+        axial_series=first.facts.get(AXIAL_SERIES, ""),
+        is_axial=_is_axial(first.steps),
+        slices=dict(cohort.slices(first.volume_id)),
+        low_mm=max(lows),
+        high_mm=min(highs),
+    )
+
+
+def _edges_mm(volume: VolumeRecord) -> tuple[float, float]:
     """Give the lowest and highest z that a prepared volume holds."""
-    rows = json.loads(matrix)
-    step, first = float(rows[2][0]), float(rows[2][3])
-    low = first - step / 2
-    return low, low + step * int(json.loads(shape)[0])
+    along_z = volume.world_from_voxel[2]
+    step = along_z[0]
+    low = along_z[3] - step / 2
+    return low, low + step * volume.shape[0]
 
 
 def _is_axial(steps: Sequence[str]) -> bool:

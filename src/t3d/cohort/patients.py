@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from hashlib import sha256
 
 from t3d.cohort.listing import SetAside
+from t3d.errors import SourceError
 from t3d.types import Study
 
 _STRICTNESS = ("", "train", "dev", "test")  # a patient of a later one is in none before it
@@ -28,6 +29,25 @@ def split_of(patient_id: str, *, dev: float, test: float = 0.0, seed: int = 0) -
     """
     drawn = int.from_bytes(sha256(f"{seed}:{patient_id}".encode()).digest()[:8], "big") / 2**64
     return "dev" if drawn < dev else "test" if drawn < dev + test else "train"
+
+
+def check_shares(source: str, *, dev: float, test: float = 0.0) -> None:
+    """Refuse shares that are none, or that leave nobody in train.
+
+    Args:
+        source: Name of the source, for the message.
+        dev: Share of patients in dev.
+        test: Share of patients in test.
+
+    Raises:
+        SourceError: One is negative or no number, or both make 1 or more.
+    """
+    if not (dev >= 0 and test >= 0 and dev + test < 1):
+        raise SourceError(
+            f"{source}: dev_share={dev:g}" + (f", test_share={test:g}" if test else ""),
+            expected="shares of 0 or more that leave some patients in train",
+            fix="choose smaller ones; 0.05 is one patient in 20",
+        )
 
 
 def without_leaks(studies: Iterable[Study]) -> tuple[list[Study], list[SetAside]]:

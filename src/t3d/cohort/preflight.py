@@ -60,15 +60,18 @@ class Preflight:
     stored_mb: float  # disk the cohort will grow by, estimated
     disk_free_mb: float
     seconds: float  # estimated; the progress measures its own rates
+    part: str = ""  # which shard this is of, in words; the figures are those of the shard
 
     @property
     def line(self) -> str:
         """One line for a person."""
+        part = f"{self.part}: " if self.part else ""
         if not self.studies:
-            return "nothing left to do"
+            return f"{part}nothing left to do"
         return (
-            f"{self.studies} studies, {_size(self.source_mb)}: about {duration(self.seconds)} on "
-            f"{self.workers or 1} {'cores' if self.workers > 1 else 'core'}; memory "
+            f"{part}{self.studies} studies, {_size(self.source_mb)}: about "
+            f"{duration(self.seconds)} on {self.workers or 1} "
+            f"{'cores' if self.workers > 1 else 'core'}; memory "
             f"{_size(self.need_mb)} a worker of {_size(self.free_mb)} free; disk "
             f"{_size(self.stored_mb)} of {_size(self.disk_free_mb)} free"
         )

@@ -8,12 +8,11 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from t3d.errors import StoreError
 from t3d.types import Preparation, Study, Zyx
 
 VERSION = "2"
@@ -87,6 +86,13 @@ EXPORTS: Mapping[str, str] = {
     "failure": "SELECT study_id, volume_id, preparation, reason FROM failure "
     "ORDER BY study_id, volume_id, preparation",
 }
+
+OF_STUDY = ("study", "volume", "failure", "twin", "item", "sentence", "label", "report")
+"""Tables with a column `study_id`."""
+OF_VOLUME: Mapping[str, str] = {"slice": "series_id", "box": "volume_id"}
+"""Tables by volume, and the column that names it."""
+
+Rows = Mapping[str, tuple[tuple[Any, ...], ...]]  # table -> rows as stored
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,32 +218,17 @@ def upgrade(connection: sqlite3.Connection) -> None:
     run("COMMIT")
 
 
-def write_labels(
-    connection: sqlite3.Connection, origin: str, rows: Iterable[LabelRow], known: set[str]
-) -> int:
-    """Replace what one origin says; the caller holds the transaction. Gives the rows' number."""
-    if origin in ("", SOURCE_LABELS):
-        raise StoreError(
-            f"labels of origin {origin!r} cannot be written",
-            expected="an origin of their own; labels of the source stay as they came",
-            fix="give another origin",
-        )
-    count = 0
-    connection.execute("DELETE FROM label WHERE origin = ?", (origin,))
-    for row in rows:
-        if row.study_id not in known:
-            raise StoreError(
-                "labels for a study that is not recorded in the cohort",
-                expected="studies as `Cohort.studies` lists them",
-                fix="leave out the labels of other studies",
-            )
-        place = (row.report, row.section, row.start, row.end)
-        connection.execute(
-            "INSERT INTO label VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            (row.study_id, row.name, origin, row.value, *place),
-        )
-        count += 1
-    return count
+def rows_of(connection: sqlite3.Connection, study_id: str) -> Rows:
+    """Give every row of every table that speaks of one study, as it is stored."""
+    told = {
+        table: connection.execute(f"SELECT * FROM {table} WHERE study_id = ?", (study_id,))
+        for table in OF_STUDY
+    }
+    of_volumes = "IN (SELECT volume_id FROM volume WHERE study_id = ?)"
+    for table, column in OF_VOLUME.items():
+        query = f"SELECT * FROM {table} WHERE {column} {of_volumes}"
+        told[table] = connection.execute(query, (study_id,))
+    return {table: tuple(rows) for table, rows in told.items()}
 
 
 def export(connection: sqlite3.Connection) -> Iterator[str]:

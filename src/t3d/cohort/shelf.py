@@ -9,6 +9,7 @@ read 13 ms, crop 5 ms). `blosc2` is imported where used: it pulls much else.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 CHUNKS_VOX = Zyx(z=64, y=128, x=128)
 BLOCKS_VOX = Zyx(z=16, y=64, x=64)
 STAGED = ".tmp"
+# Another disk, a file system without hard links, or a file that has too many names already.
+_NO_LINK = (errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK)
 # What Blosc2 was seen to raise over truncated files and flipped bytes.
 _DAMAGE = (RuntimeError, ValueError, OSError, AttributeError, TypeError, OverflowError, SyntaxError)
 
@@ -165,6 +168,41 @@ def write_file(path: Path, content: bytes) -> str:
     staged, sha256 = stage(path, content)
     publish(staged)
     return sha256
+
+
+def share(file: Path, path: Path, sha256: str) -> None:
+    """Give a file of another cohort a second name here; across disks, copy it.
+
+    A second name is safe: no file of a cohort is ever changed, only replaced or removed.
+
+    Args:
+        file: Written by `stage` and published.
+        path: Its name here, not taken yet.
+        sha256: What its content should have; all of it is read.
+
+    Raises:
+        StoreError: The file is lost or damaged, or `path` cannot be written.
+    """
+    try:
+        content = file.read_bytes()
+        sound = hashlib.sha256(content).hexdigest() == sha256
+    except FileNotFoundError:
+        sound = False
+    if not sound:
+        raise StoreError(
+            f"file {file.name} of {file.parents[2].name} is lost or damaged",
+            expected="the file that was recorded when it was prepared",
+            fix="delete the file and run prepare there again: it makes what is missing",
+        )
+    with writing(path.name):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.link(file, path)
+            return
+        except OSError as error:
+            if error.errno not in _NO_LINK:
+                raise
+    write_file(path, content)
 
 
 @contextmanager

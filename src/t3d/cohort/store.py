@@ -27,9 +27,12 @@ from t3d.cohort.schema import (
     VERSION,
     Failure,
     LabelRow,
+    Rows,
     StudyRow,
+    VolumeRecord,
     digest_of,
     preparation_from_json,
+    rows_of,
 )
 from t3d.cohort.shelf import mask_path, read_array, read_box, volume_path
 from t3d.errors import StoreError
@@ -204,7 +207,7 @@ class Cohort:
             if name is None
             else f"cohort {self.path.name}: no preparation {name!r}",
             expected=f"one of {', '.join(known) or 'none at all'}",
-            fix="name one of them, or add it with `t3d prepare --add`",
+            fix="name one of them, or add it with `t3d prepare --preparation`",
         )
 
     def _volume_row(self, volume_id: str, preparation: str, what: str) -> tuple[Any, ...]:
@@ -359,6 +362,15 @@ class Cohort:
         (told,) = self._volume_row(volume_id, self._preparation(preparation), "facts")
         return MappingProxyType(json.loads(told))
 
+    def volumes(self, study_id: str) -> tuple[VolumeRecord, ...]:
+        """Give what is recorded of a study's prepared volumes, by volume, then preparation."""
+        rows = self._rows(
+            "SELECT volume_id, sha256, shape, world_from_voxel, steps, masks, facts, source "
+            "FROM volume WHERE study_id = ? ORDER BY volume_id, preparation",
+            study_id,
+        )
+        return tuple(_record(name, sha256, *map(json.loads, told)) for name, sha256, *told in rows)
+
     def items(self, study_id: str) -> tuple[Item, ...]:
         """Give the known occurrences of findings (phantoms, annotations)."""
         rows = self._rows(
@@ -377,6 +389,11 @@ class Cohort:
             )
             for finding, large, side, place, size_mm, kind in rows
         )
+
+    def rows(self, study_id: str) -> Rows:
+        """Give every row that speaks of one study, as it is stored, by table."""
+        self._rows("SELECT 1")
+        return rows_of(self._local.held[1], study_id)
 
     def failures(self) -> tuple[Failure, ...]:
         """List what was set aside, in key order."""
@@ -430,6 +447,21 @@ class Cohort:
         ):
             problems.append(f"volume {volume_id}: belongs to no study")
         return tuple(sorted(problems))
+
+
+def _record(volume_id: str, sha256: str, *told: Any) -> VolumeRecord:
+    """Put a volume's row together, its columns of JSON already read."""
+    shape, matrix, steps, masks, facts, source = told
+    return VolumeRecord(
+        volume_id=volume_id,
+        sha256=sha256,
+        shape=tuple(shape),
+        world_from_voxel=tuple(map(tuple, matrix)),
+        steps=tuple(steps),
+        masks=masks,
+        facts=facts,
+        source=source,
+    )
 
 
 def _connect(path: Path) -> sqlite3.Connection:

@@ -1,5 +1,9 @@
 """Read `studies.csv`: columns and values checked, every row a typed record.
 
+A `report` is free text: its preliminary and final parts, addenda and sections are told apart
+(`text/addenda.py`); without headings it is all findings. `findings` and `impression` stay as they
+stand. The column `language` wins over what a text looks like.
+
 Repaired, with a line in the log: semicolons as separators, and the word `nan` (what pandas
 writes for an empty cell) as a whole text. Everything else that is not as it should be is an
 error (see also `delimited.py`).
@@ -10,12 +14,20 @@ from __future__ import annotations
 import difflib
 import logging
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from t3d.cohort.delimited import LABEL_VALUES, check_once, read_cells
+from t3d.cohort.delimited import (
+    ABSENT_IN_OWN_TABLES,
+    LABEL_VALUES,
+    check_once,
+    is_absent,
+    read_cells,
+)
 from t3d.errors import SourceError
+from t3d.text.addenda import ResolvedReport, reports_in_row, resolve_reports
 from t3d.text.findings import CT_RATE_18
 from t3d.types import Report
 
@@ -38,9 +50,10 @@ class Row:
     study: str
     split: str
     labels: tuple[tuple[str, int | None], ...]
-    facts: tuple[tuple[str, str], ...]
+    facts: tuple[tuple[str, str], ...]  # other columns, and what became of parts of the report
 
     line: int = 0  # for messages only
+    placed: bool = True  # places in the texts of the table are the same places in the report
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Row) and self.sort_key == other.sort_key
@@ -51,7 +64,8 @@ class Row:
     @property
     def sort_key(self) -> tuple[str, ...]:
         """Everything but the line, in one comparable form."""
-        texts = (self.report.findings, self.report.impression, self.report.language)
+        report = self.report
+        texts = (report.findings, report.impression, report.language, report.status)
         return (
             self.volume,
             *texts,
@@ -73,7 +87,12 @@ def read_rows(path: Path) -> tuple[Row, ...]:
     cells = read_cells(path, separator="")
     _, first = next(cells, (0, []))
     header = _header(first, path.name)
-    rows = tuple(_row(header, values, line, path.name) for line, values in cells if any(values))
+    odd: Counter[str] = Counter()
+    rows = tuple(
+        _row(header, values, line, path.name, odd) for line, values in cells if any(values)
+    )
+    for what, count in sorted(odd.items()):
+        log.warning("%s: %d x %s", path.name, count, what)
     if not rows:
         raise SourceError(
             f"{path.name}: no rows", expected="one row a volume", fix="fill the table"
@@ -108,10 +127,12 @@ def _header(names: list[str], table: str) -> tuple[str, ...]:
     )
 
 
-def _row(header: tuple[str, ...], values: list[str], line: int, table: str) -> Row:
-    """Turn one line of the table into a record."""
+def _row(
+    header: tuple[str, ...], values: list[str], line: int, table: str, odd: Counter[str]
+) -> Row:
+    """Turn one line of the table into a record; what was repaired or left out is counted."""
     told = {n: _LINE_END.sub("\n", v) for n, v in zip(header, values, strict=True)}
-    texts = {name: _written(told.get(name, ""), line, table) for name in _TEXTS}
+    texts = {name: _written(told.get(name, ""), odd) for name in _TEXTS}
     if texts["report"].strip() and texts["findings"].strip():
         raise SourceError(
             f"{table} line {line}: both 'report' and 'findings' are filled",
@@ -130,31 +151,41 @@ def _row(header: tuple[str, ...], values: list[str], line: int, table: str) -> R
             expected="train, dev, test or blank",
             fix="rename it; a validation split is dev or test",
         )
+    resolved = _resolved(texts, plain.get("language", ""), odd)
+    others = {n: v for n, v in plain.items() if v and n not in _KNOWN and n not in CT_RATE_18}
     return Row(
         volume=plain["volume"],
-        report=Report(
-            findings=texts["findings"] if texts["findings"].strip() else texts["report"],
-            impression=texts["impression"],
-            language=plain.get("language") or "en",
-        ),
+        report=resolved.report,
         patient=plain.get("patient", ""),
         study=plain.get("study", ""),
         split=split,
         labels=_labels(plain, line, table),
-        facts=tuple(
-            sorted(
-                (n, v) for n, v in plain.items() if v and n not in _KNOWN and n not in CT_RATE_18
-            )
-        ),
+        facts=tuple(sorted({**others, **resolved.facts}.items())),
         line=line,
+        placed=_placed(texts, resolved.report),
     )
 
 
-def _written(text: str, line: int, table: str) -> str:
+def _resolved(texts: Mapping[str, str], language: str, odd: Counter[str]) -> ResolvedReport:
+    """Make one report of the texts of a row."""
+    reports = reports_in_row(texts, language=language)
+    if not reports and any(text.strip() for text in texts.values()):
+        odd["a report with headings but nothing under one of findings or impression"] += 1
+    return resolve_reports(reports)
+
+
+def _placed(texts: Mapping[str, str], report: Report) -> bool:
+    """Say whether a report stands in the table, but for blanks at the end of its findings."""
+    told = texts["findings"] if texts["findings"].strip() else texts["report"]
+    same_end = report.impression.strip() == texts["impression"].strip()
+    return same_end and told.startswith(report.findings) and told.strip() == report.findings.strip()
+
+
+def _written(text: str, odd: Counter[str]) -> str:
     """Give a text as it stands; "nan" alone was an empty cell."""
-    if text.strip().casefold() != "nan":
+    if not text.strip() or not is_absent(text, ABSENT_IN_OWN_TABLES):
         return text
-    log.warning("%s line %d: a text that is the word nan is taken for absent", table, line)
+    odd["a text that is the word nan, taken for absent"] += 1
     return ""
 
 

@@ -1,8 +1,9 @@
 """Several sources as one, and CT-3DVLP as a named union.
 
 Every id is prefixed (`inspect-1001`), so that nothing collides; splits stay those of each member's
-own rules. Each study carries the fact `member`. Patients of one corpus have one prefix whatever the
-member is called, so a corpus listed twice is still one set of people.
+own rules. Each study carries the fact `member`, and `patients_of` where its corpus has a name.
+Patients of one corpus have one prefix whatever the member is called, so a corpus listed twice is
+still one set of people.
 
 CT-3DVLP is the corpus of T3D v3 (arXiv:2312.01529v3). Its filters, lists and splits are not public:
 `ct3dvlp` is our reading of it, and its counts are printed beside the paper's, never as equal.
@@ -19,9 +20,9 @@ from pathlib import Path
 from t3d.cohort import engine
 from t3d.cohort.listing import ReadAtOnce, SetAside, Source, Terms
 from t3d.cohort.patients import without_leaks
+from t3d.cohort.people import CORPUS, MEMBER, corpus_of
 from t3d.cohort.preflight import open_series
 from t3d.errors import SourceError
-from t3d.text.sections import SECTIONS
 from t3d.types import Report, Series, Study
 
 SPLITS = ("train", "dev", "test", "")
@@ -31,7 +32,6 @@ WHOLE: Mapping[str, int] = {"ct_rate": 25_692, "inspect": 23_248, "bimcv_r": 8_0
 """Studies (BIMCV-R: volumes) of each public source, every split."""
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")  # without the sign that ends a prefix
-_NO_CORPUS = ("folder", "files", "dicom_folder")  # kinds whose patients are those of one root
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,9 +39,8 @@ class Rules:
     """What of its members a union keeps, in this order; the defaults keep everything."""
 
     splits: Mapping[str, Sequence[str]] = field(default_factory=dict)  # member -> ours; {} = all
-    sections: Mapping[str, Sequence[str]] = field(default_factory=dict)  # member -> kept
     drop_empty_texts: bool = False
-    min_chars: int = 0  # of the sections kept
+    min_chars: int = 0
     min_slices: int = 0  # along the body; reads the headers of all files
     one_volume: bool = False  # the first one that has enough slices
     drop_duplicate_texts: bool = False  # within a split, over all members
@@ -78,15 +77,18 @@ class Union(ReadAtOnce):
                     expected="small letters, digits and underscores",
                     fix="rename it: name=ROOT",
                 )
-        strange = sorted({*self.rules.splits, *self.rules.sections} - set(self.members))
+        strange = sorted(set(self.rules.splits) - set(self.members))
         if strange or not self.members:
             raise SourceError(
                 f"rules for {', '.join(strange)}" if strange else "a union without members",
                 expected=f"members: {', '.join(self.members) or 'at least one'}",
                 fix="give each member as name=ROOT",
             )
-        _check_words("splits", self.rules.splits, SPLITS)
-        _check_words("sections", self.rules.sections, SECTIONS)
+        unknown = sorted({s for told in self.rules.splits.values() for s in told} - set(SPLITS))
+        if unknown:
+            raise SourceError(
+                f"splits {', '.join(map(repr, unknown))}", expected=", ".join(filter(None, SPLITS))
+            )
 
     @property
     def terms(self) -> Terms:
@@ -103,8 +105,7 @@ class Union(ReadAtOnce):
         studies: list[Study] = []
         problems: list[SetAside] = []
         for name, source in self.members.items():
-            patients = _patients_of(name, source)
-            studies += [_prefixed(study, name, patients) for study in source.studies()]
+            studies += [_prefixed(study, name, source) for study in source.studies()]
             for told in getattr(source, "set_aside", lambda: ())():
                 problems.append(replace(told, key=f"{name}-{told.key}"))
         studies, leaks = without_leaks(studies)
@@ -112,7 +113,6 @@ class Union(ReadAtOnce):
         kept: list[Study] = []
         texts: dict[tuple[str, str], str] = {}
         for study in studies:
-            study = self._sections_kept(study)
             series, refusal = self._judged(study)
             problems += refusal
             if not series:
@@ -127,27 +127,14 @@ class Union(ReadAtOnce):
             kept.append(replace(study, series=series))
         return kept, tuple(problems)
 
-    def _sections_kept(self, study: Study) -> Study:
-        """Empty the sections that a member is not to give."""
-        kept = self.rules.sections.get(study.facts["member"], SECTIONS)
-        reports = tuple(
-            replace(report, **{name: "" for name in SECTIONS if name not in kept})
-            for report in study.reports
-        )
-        return replace(
-            study,
-            reports=tuple(dict.fromkeys(r for r in reports if r.findings or r.impression)),
-            sentences=tuple(s for s in study.sentences if s.section in kept),
-        )
-
     def _judged(self, study: Study) -> tuple[tuple[Series, ...], list[SetAside]]:
         """Give the series that stay, and why others or all do not."""
         rules, text = self.rules, _text_of(study)
         reason, message = "", ""
-        if study.split not in rules.splits.get(study.facts["member"], SPLITS):
+        if study.split not in rules.splits.get(study.facts[MEMBER], SPLITS):
             reason, message = "not_asked_for", f"its split is {study.split or 'not told'}"
         elif rules.drop_empty_texts and not text:
-            reason, message = "empty_text", "no text in the sections kept"
+            reason, message = "empty_text", "no text"
         elif len(text) < rules.min_chars:
             reason, message = "short_text", f"{len(text)} characters, not {rules.min_chars}"
         if reason:
@@ -279,7 +266,7 @@ def beside_the_paper(source: Source) -> str:
         A table as text: studies listed here, of them train and dev; the paper's count; what the
         whole public source has. Files that are missing or broken show when preparing.
     """
-    counts = Counter((s.facts.get("member", ""), s.split) for s in source.studies())
+    counts = Counter((s.facts.get(MEMBER, ""), s.split) for s in source.studies())
     rows: list[tuple[str, list[int]]] = []
     for name in PAPER:
         train, dev = counts[name, "train"], counts[name, "dev"]
@@ -295,20 +282,19 @@ def beside_the_paper(source: Source) -> str:
     return "\n".join(lines)
 
 
-def _patients_of(name: str, source: Source) -> str:
-    """Name the set of people a member's patients belong to."""
-    default = name if source.kind in _NO_CORPUS else source.kind
-    return str(getattr(source, "patients_of", default))
-
-
-def _prefixed(study: Study, name: str, patients: str) -> Study:
-    """Give a study of a member ids that are its own."""
+def _prefixed(study: Study, name: str, source: Source) -> Study:
+    """Give a study of a member ids that are its own; patients of a union have theirs already."""
+    facts, patient_id = {**study.facts, MEMBER: name}, study.patient_id
+    if not isinstance(source, Union):
+        corpus = corpus_of(source)
+        patient_id = f"{corpus or name}-{patient_id}"
+        facts |= {CORPUS: corpus} if corpus else {}
     return replace(
         study,
         study_id=f"{name}-{study.study_id}",
-        patient_id=f"{patients}-{study.patient_id}",
+        patient_id=patient_id,
         series=tuple(replace(s, series_id=f"{name}-{s.series_id}") for s in study.series),
-        facts={**study.facts, "member": name},
+        facts=facts,
     )
 
 
@@ -329,12 +315,3 @@ def _depth_of(series: Series) -> int | None:
             return int(file.shape_kji[file.orientation.axes[0]])
     except engine.READING_ERRORS:
         return None
-
-
-def _check_words(what: str, told: Mapping[str, Sequence[str]], allowed: Sequence[str]) -> None:
-    """Refuse rules that name what does not exist."""
-    strange = sorted({word for words in told.values() for word in words} - set(allowed))
-    if strange:
-        raise SourceError(
-            f"{what} {', '.join(map(repr, strange))}", expected=", ".join(filter(None, allowed))
-        )

@@ -12,33 +12,33 @@ import json
 import os
 import shutil
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import IO
 
+from t3d.cohort import records
 from t3d.cohort.schema import (
     LABELS_FROM,
     SCHEMA,
-    SOURCE_LABELS,
     VERSION,
     Failure,
     Forgotten,
     LabelRow,
+    Rows,
     VolumeRecord,
     compact,
     preparation_from_json,
     preparation_json,
-    study_content,
     upgrade,
-    write_labels,
 )
+from t3d.cohort.shards import LISTED, SHARD, Shard
 from t3d.cohort.shelf import (
     STAGED,
     mask_path,
     publish,
+    share,
     sync_folder,
     volume_path,
     write_file,
@@ -68,7 +68,7 @@ class CohortWriter:
         with writing(f"cohort {self.path.name}"):
             self.path.mkdir(parents=True, exist_ok=True)
         with ExitStack() as opened:  # whatever goes wrong in here, the lock is given back
-            self._lock = opened.enter_context(_locked(self.path))
+            self._lock = opened.enter_context(locked(self.path))
             tables = self.path / TABLES_FILE
             self._connection = opened.enter_context(
                 closing(sqlite3.connect(tables, isolation_level=None, timeout=60.0))
@@ -119,23 +119,63 @@ class CohortWriter:
     def _clean_up(self) -> None:
         """Remove files that an interrupted run wrote but did not record; they will come again."""
         rows = self._connection.execute("SELECT volume_id, preparation, masks FROM volume")
-        recorded = {path for row in rows for path in self._files_of(*row)}
+        recorded = {path for row in rows for path in files_of(self.path, *row)}
         for folder in ("volumes", "masks"):
             for path in (self.path / folder).glob("*/*"):
                 if path.suffix in (".b2nd", STAGED) and path not in recorded:
                     path.unlink(missing_ok=True)
 
-    def _files_of(self, volume_id: str, preparation: str, masks: str) -> Iterator[Path]:
-        """Say where the files of one row of `volume` lie."""
-        yield volume_path(self.path, preparation, volume_id)
-        for name in json.loads(masks):
-            yield mask_path(self.path, preparation, volume_id, name)
+    def agree_on(self, facts: Mapping[str, str]) -> None:
+        """Record what holds for the whole cohort, which must be what it says already.
+
+        Raises:
+            StoreError: It says something else.
+        """
+        for key, value in facts.items():
+            found = self._fact(key)
+            if found not in (None, value):
+                raise StoreError(
+                    f"cohort {self.path.name} has another {key} than what is merged into it",
+                    expected="cohorts of one source, labelled alike",
+                    fix="merge into a new folder",
+                )
+        self.set_facts(facts)
 
     def set_facts(self, facts: Mapping[str, str]) -> None:
         """Record what holds for the whole cohort; what is there already stays."""
         self._connection.executemany(
             "INSERT OR IGNORE INTO meta VALUES (?, ?)", sorted(facts.items())
         )
+
+    def be_shard(self, shard: Shard | None) -> None:
+        """Let this cohort be one shard of a source, or none, as it has been from its beginning.
+
+        Raises:
+            StoreError: It has been another.
+        """
+        found = self._fact(SHARD)
+        asked = "" if shard is None else str(shard)
+        if found is None and (shard is None or not self.known_studies()):
+            if shard is not None:
+                self.set_facts({SHARD: asked})
+        elif found != asked:
+            raise StoreError(
+                f"cohort {self.path.name} is {f'shard {found}' if found else 'no shard'}",
+                expected=f"shard {asked}" if asked else "a cohort that is no shard",
+                fix="prepare into another folder, or ask for the shard that it is",
+            )
+
+    def finish_listing(self, preparation: str, listed: str) -> None:
+        """Record of a shard that it was worked through to its end, and what the listing was."""
+        with self._whole():
+            self._set_meta(LISTED + preparation, listed)
+        self.commit()
+
+    def _fact(self, key: str) -> str | None:
+        """Give one fact of the cohort."""
+        query = "SELECT value FROM meta WHERE key = ?"
+        row = self._connection.execute(query, (key,)).fetchone()
+        return None if row is None else str(row[0])
 
     def add_preparation(self, preparation: Preparation, *, loss_hu: int = 0) -> None:
         """Record a preparation under its name, and how exactly its volumes are kept.
@@ -171,60 +211,32 @@ class CohortWriter:
         return {
             (study_id, volume_id)
             for study_id, volume_id, masks in rows
-            if all(path.is_file() for path in self._files_of(volume_id, preparation, masks))
+            if all(path.is_file() for path in files_of(self.path, volume_id, preparation, masks))
         }
 
-    def set_aside(self, preparation: str) -> set[tuple[str, str]]:
-        """Give (study_id, volume_id) of all failures; volume_id "" = the whole study."""
+    def set_aside(self, preparation: str, *, reason: str = "") -> set[tuple[str, str]]:
+        """Give (study_id, volume_id) of failures, all or of one reason; "" = the whole study."""
         rows = self._connection.execute(
-            "SELECT study_id, volume_id FROM failure WHERE preparation = ?", (preparation,)
+            "SELECT study_id, volume_id FROM failure WHERE preparation = ? AND ? IN ('', reason)",
+            (preparation, reason),
         )
         return set(rows)
 
-    def owner_of(self, volume_id: str) -> str | None:
-        """Say which study a volume id already belongs to."""
-        row = self._connection.execute(
-            "SELECT study_id FROM volume WHERE volume_id = ? LIMIT 1", (volume_id,)
-        ).fetchone()
-        return None if row is None else str(row[0])
+    def owners(self) -> dict[str, str]:
+        """Say which study each recorded volume belongs to."""
+        return dict(self._connection.execute("SELECT DISTINCT volume_id, study_id FROM volume"))
 
     def record(self, study: Study, preparation: str, volumes: Iterable[VolumeRecord]) -> None:
         """Publish the files of prepared volumes and record them with their study."""
         volumes = tuple(volumes)
         depths = {f"mask:{name}": z for one in volumes for name, z in one.depths.items()}
         with self._whole():
-            self._record_study(study, depths)
+            records.insert_study(self._connection, study, depths)
             for volume in volumes:
                 for staged in volume.staged:
                     publish(staged)
-                self._record_volume(study.study_id, preparation, volume)
+                records.insert_volume(self._connection, study.study_id, preparation, volume)
         self._count()
-
-    def _record_volume(self, study_id: str, preparation: str, volume: VolumeRecord) -> None:
-        """Record one volume; what was said of it as a failure is over."""
-        self._connection.execute(
-            "INSERT OR REPLACE INTO volume VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                volume.volume_id,
-                preparation,
-                study_id,
-                volume.sha256,
-                compact(volume.shape),
-                compact(volume.world_from_voxel),
-                compact(volume.steps),
-                compact(dict(volume.masks)),
-                compact(dict(volume.facts)),
-                compact(dict(volume.source)),
-            ),
-        )
-        self._connection.executemany(
-            "INSERT OR REPLACE INTO slice VALUES (?, ?, ?)",
-            [(volume.volume_id, number, z_mm) for number, z_mm in volume.instances],
-        )
-        self._connection.execute(
-            "DELETE FROM failure WHERE study_id = ? AND preparation = ? AND volume_id IN ('', ?)",
-            (study_id, preparation, volume.volume_id),
-        )
 
     def record_failure(self, failure: Failure) -> None:
         """Record what was set aside and why."""
@@ -236,48 +248,42 @@ class CohortWriter:
             )
         self._count()
 
-    def _record_study(self, study: Study, depths: Mapping[str, tuple[float, float, float]]) -> None:
-        """Record texts and facts once; a second preparation finds them there."""
-        run, key = self._connection.execute, study.study_id
-        fresh = run(
-            "INSERT OR IGNORE INTO study VALUES (?, ?, ?, ?, ?)",
-            (key, study.patient_id, study.split, compact(dict(study.facts)), study_content(study)),
-        )
-        if fresh.rowcount == 0:
-            return
-        many = self._connection.executemany
-        many(
-            "INSERT INTO report VALUES (?, ?, ?, ?, ?, ?)",
-            [
-                (key, n, r.findings, r.impression, r.language, r.status)
-                for n, r in enumerate(study.reports)
-            ],
-        )
-        many(
-            "INSERT INTO label VALUES (?, ?, ?, ?, 0, '', 0, 0)",
-            [(key, name, SOURCE_LABELS, value) for name, value in study.labels.items()],
-        )
-        placed = [replace(s, z_mm=s.z_mm or depths.get(s.origin)) for s in study.sentences]
-        self._insert_sentences(key, placed)
-        many(
-            "INSERT INTO item VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            [
-                (key, n, i.finding, int(i.large), i.side, i.place, i.size_mm, i.kind)
-                for n, i in enumerate(study.items)
-            ],
-        )
+    def adopt(self, study_id: str, brought: Rows, preparations: Iterable[str], where: Path) -> bool:
+        """Take over all that another cohort has of a study: its rows, and its files checked.
 
-    def _insert_sentences(self, study_id: str, sentences: Iterable[Sentence]) -> None:
-        """Record sentences in their order."""
-        self._connection.executemany(
-            "INSERT INTO sentence VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            [
-                (study_id, n, s.section, s.start, s.end, s.finding)
-                + (s.z_mm or (None, None, None))
-                + (s.origin,)
-                for n, s in enumerate(sentences)
-            ],
-        )
+        Args:
+            study_id: The study, or the key of what was set aside.
+            brought: `rows_of` the other cohort.
+            preparations: Those of the other cohort.
+            where: Its folder.
+
+        Returns:
+            Whether anything is new here.
+
+        Raises:
+            StoreError: The two contradict each other, or a file there is lost or damaged.
+        """
+        with self._whole():
+            new = records.adopt(self._connection, study_id, brought, preparations)
+            for volume_id, preparation, _, sha256, *_, masks, _, _ in brought["volume"]:
+                digests = (sha256, *json.loads(masks).values())
+                there = files_of(where, volume_id, preparation, masks)
+                here = files_of(self.path, volume_id, preparation, masks)
+                for file, path, digest in zip(there, here, digests, strict=True):
+                    if not path.is_file():
+                        share(file, path, digest)
+                        new = True
+        self._count()
+        return new
+
+    def forget_failures(self, preparation: str, keys: Set[str]) -> None:
+        """Take back what was set aside under some keys, if anything was."""
+        found = {told for told in self.set_aside(preparation) if told[0] in keys}
+        with self._whole():
+            self._connection.executemany(
+                "DELETE FROM failure WHERE study_id = ? AND volume_id = ? AND preparation = ?",
+                [(*told, preparation) for told in found],
+            )
 
     def restate(
         self, study_id: str, reports: Iterable[Report], sentences: Iterable[Sentence]
@@ -292,13 +298,7 @@ class CohortWriter:
             sentences: In their order.
         """
         with self._whole():
-            self._connection.executemany(
-                "UPDATE report SET findings = ?, impression = ? "
-                "WHERE study_id = ? AND position = ?",
-                [(r.findings, r.impression, study_id, n) for n, r in enumerate(reports)],
-            )
-            self._connection.execute("DELETE FROM sentence WHERE study_id = ?", (study_id,))
-            self._insert_sentences(study_id, sentences)
+            records.replace_texts(self._connection, study_id, reports, sentences)
         self._count()
 
     def put_labels(self, origin: str, rows: Iterable[LabelRow], *, told: str = "") -> int:
@@ -317,7 +317,7 @@ class CohortWriter:
         """
         known = set(self.known_studies())
         with self._whole():
-            count = write_labels(self._connection, origin, rows, known)
+            count = records.replace_labels(self._connection, origin, rows, known)
             self._set_meta(f"labels/{origin}", told)
         self.commit()
         return count
@@ -361,8 +361,10 @@ class CohortWriter:
         volumes = self._column(f"SELECT DISTINCT volume_id FROM volume {of_them}", patient_id)
         query = f"SELECT volume_id, preparation, masks FROM volume {of_them}"
         held = self._connection.execute(query, (patient_id,)).fetchall()
-        files = [path for row in held for path in self._files_of(*row)]
-        rows = self._remove_rows(patient_id, of_them, chosen)
+        files = [path for row in held for path in files_of(self.path, *row)]
+        with self._whole():
+            rows = records.remove_patient(self._connection, patient_id)
+        self.commit()
         for path in files:
             path.unlink(missing_ok=True)
         if (self.path / CACHE_FOLDER).is_dir():
@@ -370,25 +372,6 @@ class CohortWriter:
             files.append(self.path / CACHE_FOLDER)
         names = sorted(path.relative_to(self.path).as_posix() for path in files)
         return Forgotten(studies=studies, volumes=volumes, files=tuple(names), rows=rows)
-
-    def _remove_rows(self, patient_id: str, of_them: str, chosen: str) -> dict[str, int]:
-        """Delete a patient's rows from every table, those that others hang on last."""
-        of_volumes = f"IN (SELECT volume_id FROM volume {of_them})"
-        removed = {}
-        with self._whole():
-            for table, where in (
-                ("slice", f"WHERE series_id {of_volumes}"),
-                ("box", f"WHERE volume_id {of_volumes}"),
-                ("twin", f"{of_them} OR twin_of IN ({chosen})"),
-                *((t, of_them) for t in ("report", "label", "sentence", "item", "failure")),
-                ("volume", of_them),
-                ("study", "WHERE patient_id = ?"),
-            ):
-                given = (patient_id,) * where.count("?")
-                gone = self._connection.execute(f"DELETE FROM {table} {where}", given)
-                removed[table] = gone.rowcount
-        self.commit()
-        return {table: count for table, count in removed.items() if count}
 
     def _column(self, query: str, *given: str) -> tuple[str, ...]:
         """Read one sorted column."""
@@ -446,7 +429,14 @@ class CohortWriter:
         self._waiting = 0
 
 
-def _locked(path: Path) -> IO[bytes]:
+def files_of(cohort: Path, volume_id: str, preparation: str, masks: str) -> Iterator[Path]:
+    """Say where the files of one row of `volume` lie: the volume, then its masks."""
+    yield volume_path(cohort, preparation, volume_id)
+    for name in json.loads(masks):
+        yield mask_path(cohort, preparation, volume_id, name)
+
+
+def locked(path: Path) -> IO[bytes]:
     """Take the writer's lock; the system gives it back when this process ends, however."""
     with writing(f"cohort {path.name}"):
         file = open(path / "cohort.lock", "ab")  # noqa: SIM115 - held as long as the writer lives

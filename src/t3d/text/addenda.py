@@ -1,16 +1,17 @@
-"""Preliminary reports, final reports and addenda: which text counts, and what was added to it.
+"""The way from a text to a report: what counts of it, and what was added to it.
 
-free text --report_parts--> parts --split_sections--> reports --resolve_reports--> one report
+free text --without_marks, report_parts--> parts --split_sections--> reports --resolve_reports-->
+one report (`read_report`); sections that a table tells apart stay as they stand.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from t3d.errors import SourceError
-from t3d.text.boilerplate import mask_boilerplate, mask_tags
+from t3d.text.boilerplate import without_marks
 from t3d.text.language import detect_language
 from t3d.text.sections import SECTIONS, find_sections, split_sections
 from t3d.types import Report
@@ -50,8 +51,18 @@ class ResolvedReport:
 
     report: Report
     num_replaced: int = 0  # preliminary reports that a final or a later one replaced
-    num_repeated: int = 0  # final reports that say what another one says, word for word
+    num_repeated: int = 0  # final reports and addenda that say what another says, word for word
     num_addenda: int = 0  # added to the report, each under its name
+
+    @property
+    def facts(self) -> Mapping[str, str]:
+        """What was done, as facts of a study; nothing where nothing was."""
+        counts = {
+            "reports_replaced": self.num_replaced,
+            "reports_repeated": self.num_repeated,
+            "report_addenda": self.num_addenda,
+        }
+        return {name: str(count) for name, count in counts.items() if count}
 
 
 def report_parts(text: str) -> tuple[ReportPart, ...]:
@@ -104,7 +115,7 @@ def resolve_reports(reports: Sequence[Report]) -> ResolvedReport:
     A final report replaces every preliminary one; without a final report the last preliminary
     one counts. Final reports that differ are joined, as each may speak of another region; one
     that repeats another word for word is left out. An addendum is added to the end of the same
-    section, after "Addendum: " or "Nachtrag: ".
+    section, after "Addendum: " or "Nachtrag: "; the same one twice is added once.
 
     Args:
         reports: In the order in which they were written; `status` is one of STATUSES.
@@ -131,12 +142,12 @@ def resolve_reports(reports: Sequence[Report]) -> ResolvedReport:
             expected=f"one of {STATUSES}",
             fix="map the archive's codes to these names",
         )
-    finals = list(dict.fromkeys(by_status["final"]))
+    finals, addenda = (list(dict.fromkeys(by_status[s])) for s in ("final", "addendum"))
     preliminaries = by_status["preliminary"]
     base = finals or preliminaries[-1:]
     language = next((r.language for r in (*base, *reports)), "en")
     sections = {name: [getattr(r, name) for r in base] for name in SECTIONS}
-    for one in by_status["addendum"]:
+    for one in addenda:
         name = ADDENDUM_NAMES.get(one.language, "Addendum")
         for section in SECTIONS:
             text = getattr(one, section).strip()
@@ -151,30 +162,76 @@ def resolve_reports(reports: Sequence[Report]) -> ResolvedReport:
             status="final" if is_final else "preliminary",
         ),
         num_replaced=len(preliminaries) - (0 if is_final else 1),
-        num_repeated=len(by_status["final"]) - len(finals),
-        num_addenda=len(by_status["addendum"]),
+        num_repeated=known - len(preliminaries) - len(finals) - len(addenda),
+        num_addenda=len(addenda),
     )
 
 
-def read_report(text: str, *, language: str = "", trailing_list: bool = False) -> ResolvedReport:
+def read_report(
+    text: str, *, language: str = "", trailing_list: bool = False, opens: str = ""
+) -> ResolvedReport:
     """Read one free text as an archive holds it: parts, sections, without boilerplate and tags.
 
     Args:
         text: The whole text, English or German.
         language: ISO 639-1 code; "" = tell it from the text, "en" where that fails.
         trailing_list: As in `split_sections`.
+        opens: Heading under which each part begins, "FINDINGS" where a corpus keeps nothing else
+            in its column: no name of an examination or of a part of the body opens findings then.
 
     Returns:
         As `resolve_reports`. An addendum without headings goes to the impression.
     """
+    return resolve_reports(
+        _reports_in(text, language=language, trailing_list=trailing_list, opens=opens)
+    )
+
+
+def reports_in_row(
+    texts: Mapping[str, str], *, language: str = "", status: str = "final"
+) -> list[Report]:
+    """Read one row of a table that may tell sections apart, for `resolve_reports`.
+
+    Args:
+        texts: "report", a free text, or "findings" and "impression", which stay as they stand; a
+            report beside an impression is the findings.
+        language: As for `read_report`.
+        status: Of the row; parts that the text itself calls preliminary or addendum stay that.
+
+    Returns:
+        The reports of the row; none where no text is told.
+    """
+    told = {name: texts.get(name, "") for name in ("report", *SECTIONS)}
+    told = {name: text if text.strip() else "" for name, text in told.items()}
+    if told["report"] and not told["impression"]:
+        return _reports_in(told["report"], language=language, status=status)
+    findings, impression = told["findings"] or told["report"], told["impression"]
+    if not findings and not impression:
+        return []
+    code = language or detect_language(f"{findings}\n{impression}") or "en"
+    return [Report(findings=findings, impression=impression, language=code, status=status)]
+
+
+def _reports_in(
+    text: str,
+    *,
+    language: str,
+    status: str = "final",
+    trailing_list: bool = False,
+    opens: str = "",
+) -> list[Report]:
+    """Make a report of each part of a free text that says anything."""
     code = language or detect_language(text) or "en"
-    masked = mask_boilerplate(mask_tags(text))
+    clean = without_marks(text)
     reports = []
-    for part in report_parts(masked):
-        body = masked[part.start : part.end]
-        report = split_sections(body, language=code, trailing_list=trailing_list)
-        if part.status == "addendum" and not any(one.name for one in find_sections(body)):
-            report = Report(impression=report.findings, language=code)
+    for part in report_parts(clean):
+        body = clean[part.start : part.end]
+        known = status if part.status == "final" else part.status
+        begin = opens
+        if known == "addendum" and not any(one.name for one in find_sections(body)):
+            begin = "IMPRESSION"
+        headed = f"{begin}:\n{body}" if begin else body
+        report = split_sections(headed, language=code, trailing_list=trailing_list)
         if report.findings or report.impression:
-            reports.append(replace(report, status=part.status))
-    return resolve_reports(reports)
+            reports.append(replace(report, status=known))
+    return reports

@@ -1,7 +1,8 @@
-"""Blank out what is in a report but says nothing about the patient, and keep every offset.
+"""Take out of a report what says nothing about the patient.
 
-Both functions give a text of the same length in which everything else stands where it stood: a
-sentence or a citation found in it has the same place in the text that was given.
+The two masks give a text of the same length in which everything else stands where it stood: a
+sentence or a citation found in it has the same place in the text that was given. `without_marks`
+closes the gaps.
 """
 
 from __future__ import annotations
@@ -31,8 +32,9 @@ _SIGNATURE = (
     rf"|befundender arzt|befundende {_AE}rztin)(?: (?:von|durch|am)\b| ?:)" + _REST,
     r"^[ \t]*(?:gez\. ?|i\. ?[AV]\. ?)?(?:(?:prof|dr|priv|med|habil|univ)\.[ -]?|PD )+"
     r"(?:[A-Z]\.[ -]?)*[^\n.:]{2,60}(?:\.|$)",
-    r"^[ \t]*[A-Z][\w' -]{1,30}(?: [A-Z]\.)?[\w' -]{0,30}, ?(?:M\.?D|D\.?O|Ph\.?D)\b\.?"
-    r"[^\n]{0,40}$",
+    # A name and a degree; "Nodule, do CT" is no name, in capitals neither.
+    r"^[ \t]*[A-Z][\w' -]{1,30}(?: [A-Z]\.)?[\w' -]{0,30}, ?"
+    r"(?:(?-i:M\.?D|D\.O|Ph\.?D)\b\.?[^\n]{0,40}|(?-i:DO)\.?[ \t]*)$",
 )
 _LETTER = (
     rf"mit freundlichen (?:kollegialen )?gr{_UE}{_SS}en"
@@ -63,6 +65,7 @@ _BOILERPLATE = re.compile(
     re.IGNORECASE | re.MULTILINE,
 )
 _NOT_BLANK = re.compile(r"[^\n]")
+_GAP = re.compile(r"[ \t]+")
 
 
 def mask_tags(text: str) -> str:
@@ -106,3 +109,30 @@ def mask_boilerplate(text: str) -> str:
         'Normal.'
     """
     return _BOILERPLATE.sub(lambda match: _NOT_BLANK.sub(" ", match.group()), text)
+
+
+def without_marks(text: str) -> str:
+    """Take out marks of de-identification and boilerplate; no other character changes.
+
+    Args:
+        text: A report, English or German.
+
+    Returns:
+        The text with one blank in place of what was taken out, none before `.,;:)` or at the end
+        of a line, and `[date]` where a date was.
+
+    Example:
+        >>> without_marks("NEW SINCE <TIMEX3>XX/XX</TIMEX3>.  DR. <PERSON> PAGED.")
+        'NEW SINCE [date].  DR. PAGED.'
+    """
+    masked = mask_boilerplate(mask_tags(text))
+    if masked == text:
+        return text
+
+    def closed(gap: re.Match[str]) -> str:
+        """Leave blanks that were there; close those that masking made."""
+        if gap.group() == text[gap.start() : gap.end()]:
+            return gap.group()
+        return "" if masked[gap.end() : gap.end() + 1] in ("", *"\n.,;:)") else " "
+
+    return _GAP.sub(closed, masked)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from t3d.errors import RecipeError
@@ -33,11 +33,14 @@ _KINDS = {
         r"|klinische (?:angaben|diagnose)(?: und fragestellung)?"
     ),
     "technique": (
-        r"techniques?|protocol|contrast|dose|(?:untersuchungs)?technik|technische angaben|methodik"
-        r"|methode|untersuchungs(?:protokoll|verfahren|methode)|kontrastmittel|dosis(?:angaben)?"
+        r"techniques?|protocol|contrast|(?:radiation )?dose|(?:technical|image) quality"
+        r"|(?:untersuchungs)?technik|technische angaben|methodik|bildqualit"
+        rf"{_A}t|methode|untersuchungs(?:protokoll|verfahren|methode)|kontrastmittel"
+        r"|dosis(?:angaben)?"
     ),
     "comparison": (
-        r"comparisons?|comparison (?:exam|study)|(?:zum )?vergleich|vergleichsuntersuchung(?:en)?"
+        r"comparisons?|comparison (?:exam(?:ination)?|study|studies)|prior stud(?:y|ies)"
+        r"|(?:zum )?vergleich|vergleichsuntersuchung(?:en)?"
         r"|vor(?:untersuchung|aufnahme|befund)(?:en|e)?"
     ),
     "recommendation": r"recommendations?|empfehlung(?:en)?|procedere|prozedere",
@@ -47,6 +50,10 @@ _KINDS = {
         r"|postoperative diagnosis|untersuchung(?:en)?|diagnosen?"
     ),
     "part": rf"(?:ct )?(?:of the )?(?:{_PARTS})",  # opens findings where nothing else does
+    "beside": (  # findings, but not the heading of the report's main ones
+        r"(?:ancillary|incidental|additional|associated|other|(?:extra-?|non-?)cardiac) findings?"
+        r"|nebenbefunde?"
+    ),
 }
 _NAMES = "|".join(f"(?:{names})" for names in _KINDS.values())
 _NAMED = {kind: re.compile(names, re.IGNORECASE) for kind, names in _KINDS.items()}
@@ -62,6 +69,10 @@ _OWN_LINE = re.compile(
 )
 _REACH = 90  # characters before a colon in which a heading is looked for
 _BLANK = " \t\r\n,*"
+_TITLE = 300  # characters before the first heading of a report; more is a letter or a note
+_BEFORE_FINDINGS = ("history", "technique", "comparison", "other")
+# An empty line; or ".,", which is what is left of a line's end in some collections.
+_PARAGRAPH = re.compile(r"\n[ \t\r]*\n|\.[ \t]*,(?=[A-Z0-9\u00c4\u00d6\u00dc])")
 _SEPARATOR = "\n\n"  # ends a sentence even where a section does not
 _ITEM = re.compile(
     r"(?:^|(?<=\n)|(?<=[.:;,] )|(?<=[.:;,]  )|(?<=[.:;,]))[ \t]*(\d{1,2})[.)]\s+(?=\D)"
@@ -85,7 +96,9 @@ def find_sections(text: str) -> tuple[Section, ...]:
     A heading is a known word before a colon, or alone on its line; inside a line it must be in
     capitals. "CT ABDOMEN:", "Thorax:" open findings only where no other heading does. Text
     before the first heading is findings where nothing else is and the first heading is that of
-    the impression, else it has no kind.
+    the impression, else it has no kind. Where no heading opens findings ("INCIDENTAL FINDINGS:"
+    opens some, not the main ones), what follows the first paragraph under the last heading before
+    the impression is findings without a heading, unless a long text stands before all headings.
 
     Args:
         text: The whole report, English or German.
@@ -102,10 +115,39 @@ def find_sections(text: str) -> tuple[Section, ...]:
     ends = [*(head.start for head in heads[1:]), len(text)][: len(heads)]
     found = [_section(text, head, end) for head, end in zip(heads, ends, strict=True)]
     first = heads[0].start if heads else len(text)
-    has_findings = any(one.kind == "findings" for one in found)
-    alone = not heads or (not has_findings and heads[0].kind == "impression")
+    main = any(_opens_findings(one) for one in found)
+    alone = not heads or (not main and heads[0].kind == "impression")
     before = _section(text, _Heading(0, 0, "findings" if alone else "", ""), first)
-    return (before, *found) if before.start < before.end else tuple(found)
+    there = before.start < before.end
+    if not main and before.end - before.start <= (0 if alone else _TITLE):
+        found = _with_unnamed(text, found)
+    sections = [replace(one, kind="findings") if one.kind == "beside" else one for one in found]
+    return (before, *sections) if there else tuple(sections)
+
+
+def _opens_findings(section: Section) -> bool:
+    """Say whether a section is the main findings; "CT CHEST" with nothing under it is a title."""
+    told = section.start < section.end or _NAMED["findings"].fullmatch(section.name)
+    return section.kind == "findings" and bool(told)
+
+
+def _with_unnamed(text: str, found: Sequence[Section]) -> list[Section]:
+    """Make findings of what follows the first paragraph under the last heading before them."""
+    ends = [n for n, one in enumerate(found) if one.kind == "impression"][:1] or [len(found)]
+    heads = [n for n, one in enumerate(found[: ends[0]]) if one.kind in _BEFORE_FINDINGS]
+    sections = list(found)
+    for n in heads[-1:]:
+        one = found[n]
+        gap = _PARAGRAPH.search(text, one.start, one.end)
+        if gap is not None:
+            head = _Heading(one.name_start, one.start, one.kind, one.name)
+            cut = gap.start() + (text[gap.start()] == ".")
+            told = _section(text, _Heading(gap.end(), gap.end(), "findings", ""), one.end)
+            sections[n : n + 1] = [
+                _section(text, head, cut),
+                replace(told, name_start=told.start),
+            ]
+    return sections
 
 
 class _Heading(NamedTuple):

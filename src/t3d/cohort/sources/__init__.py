@@ -40,6 +40,11 @@ SOURCES: tuple[type[Any], ...] = (
 """The first whose `fits` says yes takes a path whose kind is not told."""
 
 
+def source_at(root: Path) -> type[Any] | None:
+    """Give the first source that recognises what lies at a path; None = none does."""
+    return next((made for made in SOURCES if made.fits(root)), None)
+
+
 def open_source(
     root: str | Path, kind: str = "", settings: Mapping[str, str] | None = None
 ) -> Source:
@@ -64,7 +69,7 @@ def open_source(
     known = {made.kind: made for made in SOURCES}
     if kind and kind not in known:
         raise SourceError(f"source '{kind}' is unknown", expected=f"one of {', '.join(known)}")
-    made = known[kind] if kind else next((one for one in SOURCES if one.fits(root)), None)
+    made = known[kind] if kind else source_at(root)
     if made is None:
         raise SourceError(
             f"{root.name}: no source recognises what lies there",
@@ -131,4 +136,5 @@ __all__ = [
     "Source",
     "Terms",
     "open_source",
+    "source_at",
 ]

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from t3d.cohort.labelled import TABLE, Case, CaseList, CasePlan, Folds, studies_of
 from t3d.cohort.listing import ReadAtOnce, SetAside, Terms
-from t3d.cohort.patients import split_of
+from t3d.cohort.patients import check_shares, split_of
 from t3d.errors import SourceError
 from t3d.types import Study
 
@@ -72,8 +72,7 @@ class Amos(ReadAtOnce):
         unlabelled: bool = False,
     ) -> None:
         self.root = Path(root)
-        if not 0 <= dev_share < 1:
-            raise SourceError(f"Amos: dev_share={dev_share}", expected="0 or more, below 1")
+        check_shares("Amos", dev=dev_share)
         CaseList(self.root)
         self._plan = CasePlan(
             mask=MASK,

@@ -16,20 +16,19 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from t3d.cohort.delimited import read_delimited
+from t3d.cohort.delimited import is_absent, read_delimited
 from t3d.cohort.listing import ReadAtOnce, SetAside, Terms
-from t3d.cohort.patients import split_of
+from t3d.cohort.patients import check_shares, split_of
 from t3d.cohort.stems import files_by_stem, stem_of, without_row
 from t3d.errors import SourceError
-from t3d.text.sections import split_sections
-from t3d.types import Report, Series, Study
+from t3d.text.addenda import read_report
+from t3d.types import Series, Study
 
 _log = logging.getLogger(__name__)
 
 _TABLE = "curated_ct_report_path_En.csv"
 _FOLDERS = ("meta", "", "meta_1")  # as the authors' code has it; as the zip unpacks
 _NAME = re.compile(r"(?P<session>(?P<patient>sub-[^_]+)(?:_ses-[^_]+)?)(?:_|$)")
-_SENTINELS = ("", "nan", "none", "not given.")
 
 
 class BimcvR(ReadAtOnce):
@@ -68,12 +67,7 @@ class BimcvR(ReadAtOnce):
         seed: int = 0,
     ) -> None:
         self.root = Path(root)
-        if min(dev_share, test_share) < 0 or dev_share + test_share >= 1:
-            raise SourceError(
-                f"BimcvR: dev_share={dev_share}, test_share={test_share}",
-                expected="shares of 0 or more that leave some patients in train",
-                fix="choose smaller ones",
-            )
+        check_shares("BimcvR", dev=dev_share, test=test_share)
         self.dev_share = dev_share
         self.test_share = test_share
         self.seed = seed
@@ -123,7 +117,7 @@ class BimcvR(ReadAtOnce):
         rows = read_delimited(path, needs=("path", "Report_en")) if path else ()
         for _, row in rows:
             stem, text = stem_of(row["path"]), row["Report_en"].strip()
-            text = "" if text.casefold() in _SENTINELS else text
+            text = "" if is_absent(text) else text
             if stem and found.setdefault(stem, text) != text:
                 torn.add(stem)
         return found, torn
@@ -138,7 +132,8 @@ class BimcvR(ReadAtOnce):
         """Put one study together."""
         stems = sorted(stems)
         patient = _patient_of(stems[0])
-        report = _report(texts[stems[0]])
+        # The field is findings until it says otherwise; it was put into English.
+        told = read_report(texts[stems[0]], language="en", opens="FINDINGS")
         return Study(
             study_id=study_id,
             patient_id=patient,
@@ -150,7 +145,8 @@ class BimcvR(ReadAtOnce):
                 )
                 for stem in stems
             ),
-            reports=(report,) if report.findings or report.impression else (),
+            reports=(told.report,) if told.report.findings or told.report.impression else (),
+            facts=told.facts,
             split=split_of(patient, dev=self.dev_share, test=self.test_share, seed=self.seed),
         )
 
@@ -172,12 +168,6 @@ def _patient_of(stem: str) -> str:
     """Name the patient, or the file where its name tells none."""
     match = _NAME.match(stem)
     return match["patient"] if match else stem
-
-
-def _report(text: str) -> Report:
-    """Split a report that has an impression of its own; else all of it is findings."""
-    report = split_sections(f"FINDINGS:\n{text}")  # until it says otherwise
-    return report if report.impression else Report(findings=text)
 
 
 def _table_of(root: Path) -> Path | None:

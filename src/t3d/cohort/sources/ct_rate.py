@@ -30,6 +30,7 @@ from t3d.cohort.ct_rate_tables import (
     Files,
     Name,
     Tables,
+    grid_told,
     is_axial,
     kernel_of,
     known_bad,
@@ -38,7 +39,9 @@ from t3d.cohort.ct_rate_tables import (
     table_of,
     voxel_mm3,
 )
+from t3d.cohort.delimited import is_absent
 from t3d.cohort.listing import ReadAtOnce, SetAside, Terms
+from t3d.cohort.patients import check_shares
 from t3d.cohort.pseudonyms import age_years
 from t3d.ct.guard import RefusedGrid
 from t3d.errors import SourceError
@@ -46,7 +49,6 @@ from t3d.types import HeaderOverride, Report, Series, Study
 
 RECONSTRUCTIONS = ("all", "first", "smallest_voxel")  # or "kernel:NAME[,NAME]"
 TEXTS = ("sections", "ctclip-train", "ctclip-eval")
-_SENTINELS = ("not given.", "not given", "nan")
 # Both must be there: shifted twice by -1024, soft tissue lies where air is; never shifted, air lies
 # where soft tissue is.
 _AIR_HU, _SOFT_HU = (-1100, -900), (-200, 200)
@@ -115,6 +117,7 @@ class CtRate(ReadAtOnce):
             _check_word("reconstructions", reconstructions, (*RECONSTRUCTIONS, "kernel:NAME"))
         for split in splits:
             _check_word("splits", split, SPLITS)
+        check_shares("CtRate", dev=dev_share)
         self.hu = hu
         self.reconstructions = reconstructions
         self.text = text
@@ -289,6 +292,7 @@ def _series_facts(name: Name, row: Mapping[str, str], *, by_header: bool) -> dic
         "manufacturer": manufacturer,
         "reconstruction": str(name.nth),
         "hu_source": "header" if by_header else "table",
+        **grid_told(row),
         # The authors' older loader turned the slices of these round.
         "slice_order": "in doubt" if manufacturer == "PNMS" and not by_header else "",
         "acquisition": "" if is_axial(row) else "not axial",
@@ -318,7 +322,7 @@ def _reports(
 
 def _section(told: str) -> str:
     """Empty what only says that there is no text."""
-    return "" if told.strip().casefold() in _SENTINELS else told.strip()
+    return "" if is_absent(told) else told.strip()
 
 
 def _without_duplicates(studies: Sequence[Study]) -> tuple[list[Study], list[SetAside]]:

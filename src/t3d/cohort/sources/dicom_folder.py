@@ -5,12 +5,17 @@ The table has one row per report. Columns (DICOM's own names are understood too)
     study_uid            StudyInstanceUID
     accession            AccessionNumber
     patient, date        PatientID and StudyDate (20240131 or 2024-01-31); both, or as a check
-    findings, impression or report; language; status ("final", "preliminary")
+    findings, impression or report; language; status ("final", "preliminary", "addendum")
     split                train, dev, test or blank; and the names of CT_RATE_18: 0, 1, blank
 
 A row is paired with a study when every key it gives (study_uid; accession; patient with date) that
 this tree knows names that one study and nothing that both state differs. What is not that clear is
 set aside, row and studies both. Other columns are not read, so that no identifier slips through.
+
+The rows of a study make one report (`text/addenda.py`): a final one replaces preliminary ones,
+addenda are added to it, in an order of their own texts and keys, not of the rows. Two different
+final reports are ambiguous, and so are two preliminary ones without a final: which counts is not
+told. What was replaced and added is counted in the study's facts.
 
 Ids of patients, studies and series are keyed hashes (`pseudonyms.py`). Dates are dropped, ages
 above 89 become 90. File names, identifiers and free texts of headers are in no message, log or
@@ -28,10 +33,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from t3d.cohort.delimited import LABEL_VALUES, read_delimited
+from t3d.cohort.delimited import ABSENT_IN_OWN_TABLES, LABEL_VALUES, is_absent, read_delimited
 from t3d.cohort.listing import SetAside, Terms
 from t3d.cohort.pseudonyms import age_years, open_pseudonyms
 from t3d.errors import SourceError, T3DError
+from t3d.text.addenda import STATUSES, reports_in_row, resolve_reports
 from t3d.text.findings import CT_RATE_18
 from t3d.types import Report, Series, Study
 
@@ -54,17 +60,19 @@ _SEXES = ("F", "M", "O")
 _NO_KEY = ("no_identifier", "a row without study_uid, accession, or patient and date")
 _NO_STUDY = ("no_study", "a row whose study is not here")
 _AMBIGUOUS = ("ambiguous_report", "identifiers of a row name several studies, or contradict")
+_Labels = tuple[tuple[str, int | None], ...]
 _FACTS = ("PatientSex", "PatientAge", "PatientBirthDate", "StudyDate")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Row:
-    """One report and whose it is."""
+    """What one row reports, and of whom."""
 
     keys: Mapping[str, str] = field(repr=False)
-    report: Report
+    status: str
+    reports: tuple[Report, ...]  # parts of its text
     split: str
-    labels: tuple[tuple[str, int | None], ...]
+    labels: _Labels
 
 
 @dataclass(slots=True, kw_only=True)
@@ -194,7 +202,7 @@ class DicomFolder:
         exams = _exams(listing.series)
         rows = [] if self._reports is None else _rows(self._reports)
         for row, reason, message in _pair(rows, exams):
-            key = self._pseudonyms.of("row", *(row.keys[k] for k in _KEYS), repr(row.report))
+            key = self._pseudonyms.of("row", *(row.keys[k] for k in _KEYS), repr(row.reports))
             problems.append(SetAside(key=key, reason=reason, message=message))
         studies = []
         for exam in exams:
@@ -230,16 +238,17 @@ class DicomFolder:
             )
             for other in choice.others
         ]
-        first = exam.rows[0] if exam.rows else None
+        labels, split = next(iter(_said(exam.rows)), ((), ""))
+        told = resolve_reports([report for row in exam.rows for report in row.reports])
         return (
             Study(
                 study_id=study_id,
                 patient_id=self._pseudonyms.of("patient", exam.patient or exam.uid),
                 series=(self._series(choice.series, _could_be_cited(choice)),),
-                reports=tuple(dict.fromkeys(row.report for row in exam.rows if _has_text(row))),
-                labels=dict(first.labels) if first else {},
-                facts=exam.facts,
-                split=first.split if first else "",
+                reports=(told.report,) if told.report.findings or told.report.impression else (),
+                labels=dict(labels),
+                facts={**exam.facts, **told.facts},
+                split=split,
             ),
             problems,
         )
@@ -338,10 +347,14 @@ def _age(told: Mapping[str, str]) -> str:
 def _rows(path: Path) -> list[_Row]:
     """Read the table of reports; equal rows are one, and the order of rows does not matter."""
     rows: dict[str, _Row] = {}
+    lost = 0
     for line, told in read_delimited(path, called=_CALLED):
         values = _known_columns(told)
         row = _row(values, line)
-        rows.setdefault(repr((sorted(row.keys.items()), row.report, row.split, row.labels)), row)
+        rows.setdefault(repr((sorted(row.keys.items()), row)), row)
+        lost += not row.reports and any(values.get(name) for name in _TEXTS)
+    if lost:
+        _log.warning("%d rows have a text, but nothing under findings or impression", lost)
     return [rows[key] for key in sorted(rows)]
 
 
@@ -367,12 +380,12 @@ def _row(values: Mapping[str, str], line: int) -> _Row:
     keys = {name: values.get(name, "") for name in _KEYS}
     keys["date"] = keys["date"].replace("-", "")
     texts = {name: values.get(name, "") for name in _TEXTS}
-    status = values.get("status", "").casefold() or "final"
+    status = values.get("status", "").casefold()
     labels = tuple((name, values[name]) for name in CT_RATE_18 if name in values)
     date_is_one = not keys["date"] or (len(keys["date"]) == 8 and keys["date"].isdigit())
     for fine, column, expected in (
         (date_is_one, "date", "20240131 or 2024-01-31"),
-        (status in ("final", "preliminary"), "status", "final, preliminary or blank"),
+        (status in ("", *STATUSES), "status", "final, preliminary, addendum or blank"),
         (values.get("split", "") in _SPLITS, "split", "train, dev, test or blank"),
         (all(v in LABEL_VALUES for _, v in labels), "a label", "0, 1 or blank"),
         (not (texts["report"] and texts["findings"]), "report and findings", "one of them"),
@@ -383,14 +396,14 @@ def _row(values: Mapping[str, str], line: int) -> _Row:
                 expected=expected,
                 fix="correct the line",
             )
+    texts = {n: "" if is_absent(t, ABSENT_IN_OWN_TABLES) else t for n, t in texts.items()}
+    language = values.get("language", "")
+    reports = reports_in_row(texts, language=language, status=status or "final")
+    whole = {report.status for report in reports} == {"preliminary"}  # by its own words
     return _Row(
         keys=keys,
-        report=Report(
-            findings=texts["findings"] or texts["report"],
-            impression=texts["impression"],
-            language=values.get("language", "") or "en",
-            status=status,
-        ),
+        status=status or ("preliminary" if whole else "final"),
+        reports=tuple(reports),
         split=values.get("split", ""),
         labels=tuple((name, LABEL_VALUES[value]) for name, value in labels),
     )
@@ -436,9 +449,10 @@ def _agree(row: _Row, exam: _Exam) -> bool:
     return all(not told or not held - {""} or told in held for told, held in pairs)
 
 
-def _has_text(row: _Row) -> bool:
-    """Say whether a row has a report at all."""
-    return bool(row.report.findings or row.report.impression)
+def _said(rows: Sequence[_Row]) -> set[tuple[_Labels, str]]:
+    """Give labels and split as told; a row that states neither, as of an addendum, adds nothing."""
+    told = [r for r in rows if r.split or any(value is not None for _, value in r.labels)]
+    return {(row.labels, row.split) for row in told or rows[:1]}
 
 
 def _against(exam: _Exam) -> tuple[str, str] | None:
@@ -447,9 +461,12 @@ def _against(exam: _Exam) -> tuple[str, str] | None:
         return "mixed_patients", "its series name different patients"
     if exam.in_doubt:
         return _AMBIGUOUS
-    texts = {row.report for row in exam.rows if _has_text(row)}
-    if len({report.status for report in texts}) < len(texts):
+    texts = {
+        status: {row.reports for row in exam.rows if row.reports and row.status == status}
+        for status in STATUSES
+    }
+    if len(texts["final"] or texts["preliminary"]) > 1:
         return "ambiguous_report", "several reports of one status name it"
-    if len({(row.split, row.labels) for row in exam.rows}) > 1:
+    if len(_said(exam.rows)) > 1:
         return "duplicate_key", "its rows give different splits or labels"
     return None

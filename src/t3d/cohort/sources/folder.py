@@ -7,8 +7,8 @@
     ROOT/items.jsonl            {volume, finding, large, side, place, size_mm, kind}
     ROOT/terms.json             {licence, citation, synthetic}; optional
 
-Columns of the table: `volume` (relative path or stem), texts, optional `patient`, `study`,
-`split`, `language`; label columns by the names of `CT_RATE_18` (0, 1, blank = not stated);
+Columns of the table: `volume` (relative path or stem), texts (`table.py`), optional `patient`,
+`study`, `split`, `language`; label columns by the names of `CT_RATE_18` (0, 1, blank = not stated);
 everything else becomes a fact. The order of rows does not matter. Listing opens no voxels.
 """
 
@@ -194,7 +194,7 @@ def _study(
         facts=facts,
         split=rows[0].split,
         sentences=tuple(
-            _sentence(told, line, row.report)
+            _sentence(told, line, row)
             for key, row in members
             for line, told in positions.get(key, ())
         ),
@@ -230,10 +230,17 @@ def _parsed(text: str, name: str, line: int) -> dict[str, Any]:
     return told
 
 
-def _sentence(told: Mapping[str, Any], line: int, report: Report) -> Sentence:
+def _sentence(told: Mapping[str, Any], line: int, row: Row) -> Sentence:
     """Check one row of positions.jsonl against the report it points into."""
     section = told.get("section")
-    text = {"findings": report.findings, "impression": report.impression}.get(str(section))
+    if not row.placed:
+        raise SourceError(
+            f"positions.jsonl line {line}: it points into a 'report' that has headings or marks",
+            expected="places in texts that stay as they stand",
+            fix="write the columns 'findings' and 'impression', and the positions for them",
+        )
+    texts = {"findings": row.report.findings, "impression": row.report.impression}
+    text = texts.get(str(section))
     start, end, z_mm = told.get("start"), told.get("end"), told.get("z_mm")
     placed = isinstance(start, int) and isinstance(end, int)
     if text is None or not placed or not 0 <= int(start or 0) < int(end or 0) <= len(text):

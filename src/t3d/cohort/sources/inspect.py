@@ -17,12 +17,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from t3d.cohort.delimited import is_absent
 from t3d.cohort.listing import ReadAtOnce, SetAside, Terms
 from t3d.cohort.patients import without_leaks
 from t3d.cohort.sheets import SHEET_ENDINGS, digest_of_rows, read_sheet
 from t3d.cohort.stems import files_by_stem, stem_of, without_row
 from t3d.errors import SourceError
-from t3d.text.boilerplate import mask_tags
+from t3d.text.boilerplate import without_marks
 from t3d.types import Report, Series, Study
 
 _log = logging.getLogger(__name__)
@@ -146,15 +147,15 @@ class Inspect(ReadAtOnce):
 
 
 def impression_of(text: str) -> str:
-    """Give an impression without its heading and without marks of de-identification.
+    """Give an impression without its heading, marks of de-identification and boilerplate.
 
-    A mark becomes a space, or `[date]` where it stands for a time (`mask_tags`).
+    It is one section by the corpus's own word, so no heading is looked for inside it: in capitals,
+    "CHEST:" or "COMPARISON:" before a colon would cut it in pieces.
 
     Check: "IMPRESSION: 1. NEW SINCE <TIMEX3>XX/XX</TIMEX3>." -> "1. NEW SINCE [date]."
     """
-    text = re.sub(r"[ \t]{2,}(?=[.,;:)])", "", mask_tags(text))
-    text = re.sub(r"[ \t]{2,}", " ", _HEADING.sub("", text, count=1)).strip()
-    return "" if text.casefold() in ("nan", "none", "not given.") else text
+    text = without_marks(_HEADING.sub("", text, count=1)).strip()
+    return "" if is_absent(text) else text
 
 
 @dataclass(frozen=True, slots=True)

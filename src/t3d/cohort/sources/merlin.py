@@ -17,14 +17,15 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from t3d.cohort.delimited import SIGNED_LABEL_VALUES
+from t3d.cohort.delimited import SIGNED_LABEL_VALUES, is_absent
 from t3d.cohort.listing import ReadAtOnce, SetAside, Terms
 from t3d.cohort.patients import without_leaks
 from t3d.cohort.pseudonyms import age_years
 from t3d.cohort.sheets import digest_of_rows, read_sheet
 from t3d.cohort.stems import files_by_stem, stem_of, without_row
 from t3d.errors import SourceError
-from t3d.text.sections import find_sections, split_sections
+from t3d.text.addenda import ResolvedReport, read_report
+from t3d.text.sections import find_sections
 from t3d.types import Report, Series, Study
 
 _log = logging.getLogger(__name__)
@@ -101,13 +102,15 @@ class Merlin(ReadAtOnce):
     def _study(self, key: str, tables: _Tables, files: Mapping[str, Path]) -> Study:
         """Put one study together."""
         row = tables.reports[key]
-        report, found_by = split_report(row["Findings"])
+        told, found_by = split_report(row["Findings"])
+        report = told.report
         known = tables.metadata.get(key, {})
         facts = {
             "sex": {"male": "M", "female": "F"}.get(known.get("gender", "").casefold(), ""),
             "age": age_years(known.get("age", "").removesuffix(".0")),
             "few_shot": row["Few Shot"],
             "impression_by": found_by,
+            **told.facts,
             **(tables.labels_facts if key in tables.labels else {}),
         }
         series_facts = {
@@ -130,7 +133,7 @@ class Merlin(ReadAtOnce):
         )
 
 
-def split_report(text: str) -> tuple[Report, str]:
+def split_report(text: str) -> tuple[ResolvedReport, str]:
     """Tell findings and impression of a Merlin report apart.
 
     Returns:
@@ -140,13 +143,16 @@ def split_report(text: str) -> tuple[Report, str]:
     Check: "FINDINGS: Liver normal. IMPRESSION: 1. No acute disease." -> "Liver normal.",
         "1. No acute disease.", "heading".
     """
-    if text.strip().casefold() in ("", "nan", "none", "not given."):
-        return Report(), ""
+    if is_absent(text):
+        return ResolvedReport(report=Report()), ""
     # The cell is findings until it says otherwise, so that "Pelvis:" opens no section of its own.
-    text = f"FINDINGS:\n{text}"
-    report = split_sections(text, trailing_list=True)
-    headed = any(one.kind == "impression" for one in find_sections(text))
-    return report, "heading" if headed else "list" if report.impression else ""
+    told = read_report(text, language="en", trailing_list=True, opens="FINDINGS")
+    if any(one.kind == "impression" for one in find_sections(text)):
+        return told, "heading"
+    if not told.report.impression:
+        return told, ""
+    plain = read_report(text, language="en", opens="FINDINGS")
+    return told, "list" if told.report != plain.report else ""
 
 
 class _Tables:

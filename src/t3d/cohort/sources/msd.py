@@ -17,8 +17,7 @@ from typing import Any
 
 from t3d.cohort.labelled import TABLE, CaseList, CasePlan, Folds, studies_of
 from t3d.cohort.listing import ReadAtOnce, SetAside, Terms
-from t3d.cohort.patients import split_of
-from t3d.errors import SourceError
+from t3d.cohort.patients import check_shares, split_of
 from t3d.types import Study
 
 MASK = "labels"
@@ -69,12 +68,7 @@ class Msd(ReadAtOnce):
         unlabelled: bool = False,
     ) -> None:
         self.root = Path(root)
-        if min(dev_share, test_share) < 0 or dev_share + test_share >= 1:
-            raise SourceError(
-                f"Msd: dev_share={dev_share}, test_share={test_share}",
-                expected="shares of 0 or more that leave some cases in train",
-                fix="choose smaller ones",
-            )
+        check_shares("Msd", dev=dev_share, test=test_share)
         not_ct = _not_ct(CaseList(self.root).told)
         self._plan = CasePlan(
             mask=MASK,

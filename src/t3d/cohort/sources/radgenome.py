@@ -20,8 +20,9 @@ from functools import cache
 from pathlib import Path
 
 from t3d.cohort.ct_rate_tables import ALIASES, SPLITS, Name
-from t3d.cohort.delimited import read_delimited
+from t3d.cohort.delimited import is_absent, read_delimited
 from t3d.cohort.listing import ReadAtOnce, SetAside, Terms
+from t3d.cohort.patients import check_shares
 from t3d.cohort.stems import files_by_stem, stem_of, without_row
 from t3d.errors import SourceError
 from t3d.text.sentences import split_sentences
@@ -34,7 +35,6 @@ REGIONS = (
 """As the files spell them, the last one too."""
 
 _FOLDERS = ("radgenome_files", "")
-_SENTINELS = ("", "nan", "none", "not given", "not given.")
 _WHOLE = ""  # the region of rows that hold the whole report
 
 
@@ -80,6 +80,7 @@ class RadGenome(ReadAtOnce):
         self.root = Path(root)
         if (self.root / "dataset").is_dir():
             self.root = self.root / "dataset"
+        check_shares("RadGenome", dev=dev_share)
         self.masks = masks
         self.dev_share = dev_share
         self.seed = seed
@@ -205,7 +206,7 @@ def _rows_of(root: Path, split: str) -> dict[str, dict[str, frozenset[str]]]:
     for line, row in rows:
         name = name_of(row["Volumename"])
         region = row["Anatomy"].strip().casefold()
-        region = _WHOLE if region in _SENTINELS else region
+        region = _WHOLE if is_absent(region) else region
         if name is None or not name.volume or name.split != split:
             raise SourceError(
                 f"{path.name if path else ''} line {line}: Volumename is no volume of {split}",
@@ -214,7 +215,7 @@ def _rows_of(root: Path, split: str) -> dict[str, dict[str, frozenset[str]]]:
             )
         text = " ".join(row["Sentence"].split())
         regions = found.setdefault(name.volume, {})
-        if text.casefold() not in _SENTINELS:
+        if not is_absent(text):
             regions[region] = regions.get(region, frozenset()) | {text}
     return found
 

@@ -22,7 +22,7 @@ from typing import Any
 from t3d.cohort.ct_rate_tables import Files, Name
 from t3d.cohort.labelled import read_object
 from t3d.cohort.listing import ReadAtOnce, SetAside, Terms
-from t3d.cohort.patients import without_leaks
+from t3d.cohort.patients import check_shares, without_leaks
 from t3d.cohort.stems import files_by_stem, without_row
 from t3d.errors import SourceError
 from t3d.types import MaskPart, Report, Sentence, Series, Study
@@ -113,6 +113,7 @@ class ReXGrounding(ReadAtOnce):
             raise SourceError(
                 f"ReXGrounding: splits_of is {splits_of!r}", expected="rexgrounding or ct_rate"
             )
+        check_shares("ReXGrounding", dev=dev_share)
         self.index = index
         self.splits_of = splits_of
         self.dev_share = dev_share
