@@ -45,6 +45,8 @@ docs: .venv/.t3d-docs ## the documentation: docs/_build/html/index.html
 
 readme: .venv/.t3d-base ## the README's tables and picture from docs/results/
 	$(BIN)/python tools/readme_table.py
+	$(BIN)/python tools/plan_table.py
+	$(BIN)/python tools/protocols_table.py
 	$(BIN)/python tools/readme_picture.py
 
 clean: ## all that make has made, .venv included

@@ -460,3 +460,83 @@ def test_new_phantoms_are_in_the_same_checkpoints_domain(
     assert len(inside_domain) == 12
     assert screened["phantom"]["in_domain"] is inside_domain[0]
     assert isinstance(screened["phantom"]["reasons"], list)
+
+
+# ---- every task ----------------------------------------------------------------------------
+
+WORDS = {name: f"A lesion in the {side} lung." for name, side in LESION_SIDE.items()}
+
+
+@pytest.fixture(scope="module")
+def judged(prepared: Path, trained: Path, lesions: dict[str, Lesion]) -> Path:
+    """An evaluation of the two chests: their lesion as a finding, its boxes as a sentence."""
+    root = prepared / "judged"
+    (root / "source" / "volumes").mkdir(parents=True)
+    with (root / "source" / "studies.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["volume", "patient", "split", "findings", "impression", "Lung nodule"])
+        writer.writerows([name, name, "test", text, "", 1] for name, text in WORDS.items())
+    rows = []
+    for name, text in WORDS.items():
+        shutil.copy(source_of(prepared, name), root / "source" / "volumes")
+        low, high = (float(edge[2]) for edge in (lesions[name].low_mm, lesions[name].high_mm))
+        told = {"volume": name, "section": "findings", "start": 0, "end": len(text)}
+        rows.append(told | {"finding": "Lung nodule", "z_mm": [(low + high) / 2, low, high]})
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    (root / "source" / "positions.jsonl").write_text(lines, encoding="utf-8")
+    assert run("prepare", root / "source", root / "cohort", "--workers", "0") == 0
+    out = ("--cohort", root / "cohort", "--out", root / "out")
+    assert run("evaluate", trained / "run", *out) == 0
+    return root
+
+
+def test_two_chests_go_through_every_task_and_what_they_cannot_tell_is_named(judged: Path) -> None:
+    results = json.loads((judged / "out" / "result.json").read_text(encoding="utf-8"))
+    ran = {row["task"] for row in results if row["metrics"]}
+    assert {"retrieval", "neighbours", "localization"} <= ran
+    lacking = {row["task"]: " ".join(row["excluded"]) for row in results if not row["metrics"]}
+    assert set(lacking) == {"zero_shot", "calibration", "probe", "pools"}
+    for task in ("zero_shot", "calibration"):
+        assert "split 'dev' has no studies" in lacking[task]
+    assert "split 'train'" in lacking["probe"]
+    assert "32" in lacking["pools"]  # more than two pairs are needed
+    page = (judged / "out" / "report.html").read_text(encoding="utf-8")
+    assert "Not measured" in page
+    assert "split &#39;dev&#39; has no studies" in page
+
+
+def test_lesion_boxes_are_localized_within_their_scans(
+    judged: Path, lesions: dict[str, Lesion]
+) -> None:
+    """Out of domain: whether the guess is near is measured, not expected."""
+    told = json.loads((judged / "out" / "localization.json").read_text(encoding="utf-8"))
+    assert len(told) == 2
+    cohort = Cohort.open(judged / "cohort")
+    of_volume = {
+        s.volume_ids[0]: name
+        for name in CHESTS
+        for s in cohort.studies("test")
+        if cohort.report(s.study_id).findings == WORDS[name]
+    }  # type: ignore[union-attr]
+    for row in told:
+        lesion = lesions[of_volume[row["volume_id"]]]
+        assert row["z_mm"][1:] == pytest.approx([lesion.low_mm[2], lesion.high_mm[2]])
+        ends = sorted(row["centres_mm"])[:: len(row["centres_mm"]) - 1]
+        assert ends[0] <= row["guess_mm"] <= ends[1]
+        assert ends[0] <= row["z_mm"][0] <= ends[1]
+        assert len(row["curve"]) == len(row["centres_mm"]) > 1
+    results = json.loads((judged / "out" / "result.json").read_text(encoding="utf-8"))
+    (found,) = (row for row in results if row["task"] == "localization")
+    value = {metric["name"]: metric["value"] for metric in found["metrics"]}
+    gaps = [abs(row["guess_mm"] - row["z_mm"][0]) for row in told]
+    assert value["error_mm"] == pytest.approx(np.mean(gaps), abs=1e-6)
+    assert found["counts"]["sentences"] == 2
+
+
+def test_nothing_of_the_scans_names_reaches_an_evaluation(judged: Path, real_data: Path) -> None:
+    uids = {path.stem for path in real_data.rglob("chest_lungpetctdx_*/annotations/*.xml")}
+    for path in (judged / "out").rglob("*"):
+        if path.is_file():
+            text = path.read_text(encoding="utf-8")
+            assert not any(uid in text for uid in uids)
+            assert "Lung_Dx" not in text

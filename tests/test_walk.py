@@ -43,7 +43,9 @@ def test_preparing_twice_has_nothing_to_do(
 def test_results_hold_both_prompt_sets_and_retrieval(walked: Path) -> None:
     results = json.loads((walked / "results" / "result.json").read_text())
     tasks = [(r["task"], r["provenance"].get("prompts", "")) for r in results]
-    assert tasks == [("zero_shot", "template"), ("zero_shot", "bank"), ("retrieval", "")]
+    assert tasks[:2] == [("zero_shot", "template"), ("zero_shot", "bank")]
+    ran = {r["task"] for r in results if r["metrics"]}
+    assert ran >= {"calibration", "probe", "retrieval", "neighbours", "localization"}
     assert (walked / "results" / "prompts-bank.json").is_file()
     assert len((walked / "results" / "per_study.csv").read_text().splitlines()) == 17
 

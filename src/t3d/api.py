@@ -187,6 +187,10 @@ def describe(what: str, name: str = "", *, size: str = "demo") -> Any:
         from t3d.ct.limits import limits
 
         return {limit.name: f"{limit.value} {limit.unit}: {limit.why}" for limit in limits()}
+    if what == "plan":
+        from t3d.cohort.plan import describe as plan_of_ct_rate
+
+        return plan_of_ct_rate()
     if what == "preparations":
         from t3d.ct.preparations import PREPARATIONS
 
@@ -197,7 +201,7 @@ def describe(what: str, name: str = "", *, size: str = "demo") -> Any:
         return _describe_run(folder)
     raise RecipeError(
         f"nothing to say about '{what}'",
-        expected="recipes, preparations, limits, or the folder of a cohort or run",
+        expected="recipes, preparations, limits, plan, or the folder of a cohort or run",
     )
 
 

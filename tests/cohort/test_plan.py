@@ -61,6 +61,7 @@ def test_figures_that_can_be_checked_by_hand() -> None:
     assert made.volume_s == 7200
     assert made.core_hours == 2000
     assert made.download_gb == pytest.approx(900)
+    assert made.core_mb_s == pytest.approx(0.125)  # 900 MB in 7200 s
     assert made.stored_gb == pytest.approx(128 * 256 * 256 * 1000 / 1e9)  # 2 bytes, half of them
     assert made.stored_gb_at_most == pytest.approx(made.stored_gb * 1.1)  # 0.55 for 0.5
     assert made.worker_mb == pytest.approx(150 + 60 + 8 * 128 * 256 * 256 / 1e6)
@@ -175,7 +176,7 @@ def test_the_line_goes_through_the_measured_sizes(
     cost = MEASURED[name]
     for slices in (150, 300, 600):
         reckoned = cost.study_s + cost.gigavoxel_s * slices * 512 * 512 / 1e9
-        assert reckoned == pytest.approx(rows[f"{name}, {slices} slices"]["value"], rel=0.15)
+        assert reckoned == pytest.approx(rows[f"{name}, {slices} slices"]["value"], rel=0.2)
     assert 150 * 512 * 512 < CT_RATE.voxels < 600 * 512 * 512
 
 

@@ -224,7 +224,8 @@ def prompts() -> PromptSet:
 @pytest.fixture(scope="session")
 def quick() -> Protocol:
     """The plain protocol with fewer draws."""
-    return replace(PLAIN, name="plain_quick", num_draws=200, num_permutations=40)
+    intervals = replace(PLAIN.intervals, num_draws=200)
+    return replace(PLAIN, name="plain_quick", intervals=intervals, num_permutations=40)
 
 
 @pytest.fixture

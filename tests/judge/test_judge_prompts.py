@@ -13,7 +13,14 @@ import pytest
 
 from t3d.errors import ProtocolError
 from t3d.judge.embeddings import prototypes
-from t3d.judge.prompts import PromptSet, bank, read_prompts, templates, training_sentences
+from t3d.judge.prompts import (
+    PromptSet,
+    bank,
+    prompt_set,
+    read_prompts,
+    templates,
+    training_sentences,
+)
 from t3d.text.findings import CT_RATE_18
 from t3d.text.labeler import label_sentence
 
@@ -216,3 +223,116 @@ def test_a_file_that_is_no_prompt_set_is_refused_by_name(tmp_path: Path, text: s
         read_prompts(tmp_path / "p.json")
     with pytest.raises(ProtocolError, match=r"q\.json"):
         read_prompts(tmp_path / "q.json")
+
+
+GERMAN = """
+name = "german"
+source = "our wording"
+language = "de"
+
+[[finding]]
+name = "Pleural effusion"
+positive = ["Pleuraerguss.", "Es zeigt sich ein Pleuraerguss."]
+negative = ["Kein Pleuraerguss."]
+
+[[finding]]
+name = "Emphysema"
+positive = ["Emphysem."]
+negative = ["Kein Emphysem."]
+"""
+
+
+def test_prompts_written_by_hand_are_read_from_toml_and_survive_json(tmp_path: Path) -> None:
+    path = tmp_path / "de.toml"
+    path.write_text(GERMAN, encoding="utf-8")
+    found = read_prompts(path)
+    assert (found.name, found.source, found.language) == ("german", "our wording", "de")
+    assert found.findings == ("Pleural effusion", "Emphysema")
+    assert found.positive["Pleural effusion"][1] == "Es zeigt sich ein Pleuraerguss."
+    assert found.negative["Emphysema"] == ("Kein Emphysem.",)
+    again = PromptSet.from_json(json.loads(json.dumps(found.to_json())))
+    assert again == found
+    english = read_prompts_of(tmp_path, GERMAN.replace('language = "de"\n', ""))
+    assert english.language == "en"
+    assert english.digest() != found.digest()
+
+
+def read_prompts_of(folder: Path, text: str) -> PromptSet:
+    """Read a text as a TOML file."""
+    path = folder / "other.toml"
+    path.write_text(text, encoding="utf-8")
+    return read_prompts(path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('name = "Emphysema"', 'name = "Pleural effusion"'),  # twice
+        ('name = "Emphysema"', ""),
+        ('negative = ["Kein Emphysem."]', ""),
+        ('negative = ["Kein Emphysem."]', 'negative = "Kein Emphysem."'),
+        ('negative = ["Kein Emphysem."]', "negative = [1]"),
+        ('negative = ["Kein Emphysem."]', "negative = []"),
+        ('source = "our wording"', ""),
+        ('name = "german"', "name = "),
+    ],
+)
+def test_a_toml_that_is_no_prompt_set_is_refused(tmp_path: Path, old: str, new: str) -> None:
+    assert old in GERMAN
+    with pytest.raises(ProtocolError):
+        read_prompts_of(tmp_path, GERMAN.replace(old, new))
+
+
+def test_published_prompts_are_word_for_word() -> None:
+    def pair(name: str, finding: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        found = prompt_set(name)
+        return found.positive[finding], found.negative[finding]
+
+    assert pair("ctclip", "Medical material") == (
+        ("Medical material is present.",),
+        ("Medical material is not present.",),
+    )
+    assert pair("fvlm", "Atelectasis") == (("Atelectatic.",), ("Not Atelectatic.",))
+    assert pair("fvlm", "Lung nodule") == (("Nodule.",), ("Not Nodule.",))
+    assert pair("hlip", "Atelectasis") == (
+        ("The volume shows: Atelectasis.",),
+        ("The volume shows: Not atelectatic.",),
+    )
+    assert pair("hlip", "Lung opacity") == (
+        ("The volume shows: Lung opacity.",),
+        ("The volume shows: Not lung opacity.",),
+    )
+    positive, negative = pair("radfinder", "Emphysema")
+    assert positive == (
+        *("Emphysema.", "Findings are compatible with Emphysema.", "There is Emphysema."),
+        *("Emphysema is seen.", "Emphysema.", "Emphysema is observed.", "Emphysema is present."),
+    )
+    assert negative[3:5] == ("Emphysema is not seen.", "Not Emphysema.")
+    assert (len(positive), len(negative)) == (7, 7)
+
+
+def test_a_set_has_the_findings_it_was_published_for() -> None:
+    sizes = {
+        name: len(prompt_set(name).findings) for name in ("ctclip", "fvlm", "hlip", "radfinder")
+    }
+    assert sizes == {"ctclip": 18, "fvlm": 16, "hlip": 16, "radfinder": 18}
+    assert prompt_set("radfinder", ("Gallstones",)).findings == ("Gallstones",)
+    with pytest.raises(ProtocolError, match="'fvlm' has no sentences for Gallstones"):
+        prompt_set("fvlm", ("Gallstones",))
+    with pytest.raises(ProtocolError, match="prompt set 'clip' is unknown"):
+        prompt_set("clip")
+
+
+def test_a_sentence_that_a_set_has_twice_weighs_twice_and_is_embedded_once() -> None:
+    class Counting:
+        asked: tuple[str, ...] = ()
+
+        def embed_text(self, texts: list[str]) -> Any:
+            self.asked = (*self.asked, *texts)
+            return np.float32([(1, 0) if t == "Emphysema." else (0, 1) for t in texts])
+
+    model = Counting()
+    positive, _ = prototypes(model, prompt_set("radfinder", ("Emphysema",)))  # type: ignore[arg-type]
+    assert len(model.asked) == len(set(model.asked)) == 13
+    # two of seven sentences point along the first axis
+    np.testing.assert_allclose(positive, [np.array([2, 5]) / 29**0.5], atol=1e-7)

@@ -13,12 +13,15 @@ import pytest
 from t3d.errors import ProtocolError
 from t3d.judge.embeddings import Embeddings, cosines, embed_split
 from t3d.judge.outcome import difference, distance_share
-from t3d.judge.prompts import PromptSet
+from t3d.judge.prompts import PromptSet, prompt_set
 from t3d.judge.protocol import Protocol
+from t3d.judge.protocols.ctclip import CTCLIP
 from t3d.judge.protocols.plain import PLAIN
+from t3d.judge.protocols.radfinder import RADFINDER
 from t3d.judge.results import summary_scores
 from t3d.judge.tasks import zero_shot
 from t3d.judge.truth import truth_of
+from t3d.judge.units import scores_of
 from t3d.scores.confusion import MEASURES
 from t3d.types import Item
 
@@ -128,10 +131,13 @@ def test_the_score_of_two_axes_is_06() -> None:
         text=np.float32([[1, 0]]),
         report_ids=(0,),
     )
-    score = zero_shot.prompt_scores(
-        rows, np.float32([[0.6, 0.8]]), np.float32([[0, 1]]), decimals=6
-    )
-    assert score.tolist() == [[0.6]]
+    sides = (np.float32([[0.6, 0.8]]), np.float32([[0, 1]]))
+    table = zero_shot.table_of(rows, ("Emphysema",), sides)
+    assert table.positive is not None
+    assert table.positive[0, 0] == pytest.approx(0.6, abs=1e-7)  # kept as float32 gives it
+    scores, notes = scores_of(table, PLAIN)
+    assert scores.tolist() == [[0.6]]
+    assert notes == {}
 
 
 def test_large_and_small_leave_the_other_form_out(
@@ -316,3 +322,180 @@ def test_eighteen_findings_under_the_full_protocol_take_seconds(
     start = time.process_time()
     judged(guess, whole, PLAIN, prompts)
     assert time.process_time() - start < 4.0  # four findings; eighteen take 4.5 times as long
+
+
+# ---- protocols, volumes and prompts ---------------------------------------------------------
+
+
+def several(cohort: Any) -> Any:
+    """The cohort with a second reconstruction for every third study."""
+    rows = tuple(
+        replace(row, volume_ids=(f"{row.study_id}-v", f"{row.study_id}-w"))
+        if int(row.study_id[1:]) % 3 == 0
+        else row
+        for row in cohort.rows
+    )
+    return replace(cohort, rows=rows)
+
+
+class ByVolume:
+    """An oracle that sees the second reconstruction of a study upside down."""
+
+    def __init__(self, oracle: Any) -> None:
+        self.oracle = oracle
+        self.embed_studies, self.embed_text = oracle.embed_studies, oracle.embed_text
+        self.embed_reports = oracle.embed_reports
+
+    def embed_volumes(self, cohort: Any, volume_ids: Any) -> Any:
+        rows = self.oracle.embed_studies(cohort, [v[:-2] for v in volume_ids])
+        turned = np.array([v.endswith("-w") for v in volume_ids])
+        rows[turned, :4] *= -1
+        return rows
+
+
+class OneByOne:
+    """The same model with the public method for a single volume only."""
+
+    def __init__(self, oracle: Any, cohort: Any) -> None:
+        self.many, self.cohort = ByVolume(oracle), cohort
+        self.embed_studies, self.embed_text = oracle.embed_studies, oracle.embed_text
+        self.embed_reports = oracle.embed_reports
+
+    def embed_volume(self, volume: Any) -> Any:
+        return self.many.embed_volumes(self.cohort, [volume.volume_id])[0]
+
+
+def volumes(protocol: Protocol) -> Protocol:
+    """The quick protocol on every volume."""
+    return protocol.variant("volumes", classification__unit="volume")
+
+
+def test_every_reconstruction_is_a_row_where_the_protocol_says_so(
+    oracle: Any, cohort: Any, quick: Protocol, prompts: PromptSet
+) -> None:
+    whole = several(cohort)
+    model = ByVolume(oracle)
+    result = zero_shot.run(model, whole, volumes(quick), prompts=prompts)
+    found = {m.name: m for m in result.metrics}
+    test = whole.studies("test")
+    assert result.counts["volumes"] == sum(len(row.volume_ids) for row in test)
+    assert result.counts["studies"] == 90
+    assert found["auroc:macro"].value < 1.0  # the second reconstructions are wrong
+    assert found["auroc:macro"].n == len({row.patient_id for row in test})
+    first = zero_shot.run(model, whole, quick, prompts=prompts)
+    assert {m.name: m.value for m in first.metrics}["auroc:macro"] == 1.0
+    assert "volumes" not in first.counts
+
+
+def test_a_mean_over_reconstructions_is_one_row_a_study(
+    oracle: Any, cohort: Any, quick: Protocol, prompts: PromptSet
+) -> None:
+    mean = quick.variant("mean", classification__unit="study:mean")
+    outcome_rows = embed_split(ByVolume(oracle), several(cohort), "test", volumes=True)
+    dev_rows = embed_split(ByVolume(oracle), several(cohort), "dev", volumes=True)
+    outcome = zero_shot.measure(
+        oracle, several(cohort), mean, prompts, embedded=(dev_rows, outcome_rows)
+    )
+    scores = outcome.table.columns["score:template:Pleural effusion"]
+    assert len(scores) == 90
+    turned = [int(row.study_id[1:]) % 3 == 0 for row in cohort.studies("test")]
+    # right and upside down cancel; where there is one volume it stands alone
+    assert np.abs(scores[turned]).max() < 1e-6
+    assert np.abs(scores[~np.array(turned)]).min() > 0.1
+
+
+def test_single_volumes_give_the_same_rows_as_many_at_once(oracle: Any, cohort: Any) -> None:
+    class Named(type(cohort)):  # type: ignore[misc]
+        def volume(self, volume_id: str, preparation: str | None = None) -> Any:
+            voxels = super().volume(f"{volume_id[:-2]}-v", preparation)
+            return replace(voxels, volume_id=volume_id)
+
+    made = several(cohort)
+    whole = Named(rows=made.rows, texts=made.texts, found=made.found)
+    many = embed_split(ByVolume(oracle), whole, "test", volumes=True)
+    single = embed_split(OneByOne(oracle, whole), whole, "test", volumes=True)
+    assert single.volume_ids == many.volume_ids
+    np.testing.assert_array_equal(single.image, many.image)
+    np.testing.assert_array_equal(single.text, many.text)
+    assert many.order[:2] == (0, 1)
+
+
+def test_a_model_of_whole_studies_is_judged_by_study_and_the_result_says_so(
+    oracle: Any, cohort: Any, quick: Protocol, prompts: PromptSet
+) -> None:
+    result = zero_shot.run(oracle, several(cohort), volumes(quick), prompts=prompts)
+    assert result.counts["studies scored whole, the model embeds no single volume"] == 90
+    assert "volumes" not in result.counts
+
+
+def test_a_protocol_asks_with_its_own_prompts(
+    oracle: Any, make_cohort: Any, prompts: PromptSet, findings: tuple[str, ...]
+) -> None:
+    class Reader(type(oracle)):  # type: ignore[misc]
+        def embed_text(self, texts: list[str]) -> Any:
+            return super().embed_text([t.lower().replace("not", "no") for t in texts])
+
+    whole = make_cohort({"test": 60}, seed=4, unknown=0.0)
+    short = replace(RADFINDER.intervals, num_draws=20)
+    rules = replace(RADFINDER.classes, findings="", scored="", one_class="skip")
+    narrow = replace(RADFINDER, name="narrow", classification=rules, intervals=short)
+    seven = prompt_set("radfinder", findings)
+    result = zero_shot.run(Reader(), whole, narrow, prompts=seven)  # needs no dev split
+    found = {m.name: m.value for m in result.metrics}
+    assert found["printed:AUC"] == found["auroc:macro"] == 1.0
+    assert result.provenance["prompts"] == "radfinder"
+    assert "dev" not in result.provenance
+    assert result.provenance["temperature"] == "none"
+    with pytest.raises(ProtocolError, match="asks with prompts 'radfinder', not 'template'"):
+        zero_shot.run(oracle, whole, narrow, prompts=prompts)
+    with pytest.raises(ProtocolError, match="leaves the prompts open"):
+        zero_shot.prompts_of(PLAIN, None)
+    assert zero_shot.prompts_of(RADFINDER, None) == prompt_set("radfinder")
+
+
+def test_a_learned_temperature_is_the_model_s_own_and_is_told(
+    oracle: Any, make_cohort: Any, findings: tuple[str, ...]
+) -> None:
+    whole = make_cohort({"test": 60}, seed=4, unknown=0.0)
+    rules = replace(CTCLIP.classes, findings="", scored="", one_class="skip")
+    narrow = replace(CTCLIP, name="narrow", classification=rules, num_permutations=2)
+    asked = prompt_set("ctclip", findings)
+    with pytest.raises(ProtocolError, match="model's own temperature, which is not known"):
+        zero_shot.run(oracle, whole, narrow, prompts=asked)
+
+    class Scaled(type(oracle)):  # type: ignore[misc]
+        logit_scale = 14.25
+
+    result = zero_shot.run(Scaled(), whole, narrow, prompts=asked)
+    assert result.provenance["logit_scale"] == "14.25"
+    assert result.provenance["unit"] == "volume"
+
+
+def test_prompts_are_embedded_once_however_many_studies_there_are(
+    oracle: Any, cohort: Any, quick: Protocol, prompts: PromptSet
+) -> None:
+    class Counting(type(oracle)):  # type: ignore[misc]
+        def embed_text(self, texts: list[str]) -> Any:
+            calls.append(len(texts))
+            return super().embed_text(texts)
+
+    calls: list[int] = []
+    both = (embed_split(oracle, cohort, "dev"), embed_split(oracle, cohort, "test"))
+    zero_shot.measure(Counting(), cohort, quick, prompts, embedded=both)
+    assert calls == [6 * len(prompts.findings)]
+
+
+def test_labels_are_read_through_the_mapping_of_the_protocol(make_cohort: Any) -> None:
+    whole = make_cohort({"test": 12}, seed=1)
+    own = tuple(
+        replace(row, labels={"fibrosis": i % 2, "scarring": 1, "hernia": None})
+        for i, row in enumerate(whole.rows)
+    )
+    names = ("Pulmonary fibrotic sequela", "Hiatal hernia", "Emphysema")
+    cohort = replace(whole, rows=own)
+    hlip = truth_of(cohort, "test", names, mapping="hlip")
+    assert hlip.labels[:4].tolist() == [[0, -1, -1], [1, -1, -1], [0, -1, -1], [1, -1, -1]]
+    standard = truth_of(cohort, "test", names, mapping="standard")
+    assert standard.labels[:, 0].tolist() == [1] * 12
+    with pytest.raises(ProtocolError, match="no study of split 'test' has a label that mapping"):
+        truth_of(whole, "test", names, mapping="hlip")

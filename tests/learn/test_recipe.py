@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +13,7 @@ from t3d.errors import RecipeError
 from t3d.learn.objectives.classify import Classify
 from t3d.learn.objectives.contrast import Contrast
 from t3d.learn.optim import schedule
-from t3d.learn.recipe import Recipe, Term, check, override
+from t3d.learn.recipe import Member, Recipe, Term, check, override
 from t3d.recipes import recipe
 
 
@@ -52,6 +54,54 @@ def test_overrides_reach_every_stage_or_one() -> None:
     made = override(recipe("t3d_plus"), {"optim.lr": "1e-4", "stages.2.batch_size": "8"})
     assert [stage.optim.lr for stage in made.stages] == [1e-4, 1e-4, 1e-4]
     assert [stage.batch_size for stage in made.stages] == [64, 32, 8]
+
+
+def test_members_are_set_by_name_and_come_back_from_json() -> None:
+    changes = {"members.ct_rate.weight": "2", "members.inspect.sections": '["impression"]'}
+    made = override(recipe("clip"), changes)
+    assert made.members == {
+        "ct_rate": Member(weight=2.0),
+        "inspect": Member(sections=("impression",)),
+    }
+    assert override(made, {"members.ct_rate.weight": "0.5"}).members["ct_rate"].weight == 0.5
+    assert Recipe.from_json(json.loads(json.dumps(made.to_json()))) == made
+    assert made.digest != recipe("clip").digest
+    named = override(made, {"members.kind.weight": "3"})  # also the word that names a part
+    assert Recipe.from_json(named.to_json()).members["kind"] == Member(weight=3.0)
+
+
+def test_everything_wrong_with_members_is_told_at_once() -> None:
+    plan = replace(recipe("clip").text_plan, sections=("finding",))
+    members = {
+        "a": Member(weight=0.0, sections=("impresion", "findings")),
+        "b": Member(weight=float("nan")),
+        "c": Member(weight=float("inf"), sections=()),
+    }
+    with pytest.raises(RecipeError) as caught:
+        check(replace(recipe("clip"), members=members, text_plan=plan))
+    told = str(caught.value).splitlines()
+    assert told[0].endswith("6 problems in recipe 'clip'")
+    assert "  members.a.weight: found 0.0, expected a number above 0" in told
+    assert "  members.a.sections: unknown 'impresion'; nearest: 'impression'" in told
+    assert "  members.b.weight: found nan, expected a number above 0" in told
+    assert "  members.c.weight: found inf, expected a number above 0" in told
+    assert "  members.c.sections: none, expected one or more of ('findings', 'impression')" in told
+    assert "  text_plan.sections: unknown 'finding'; nearest: 'findings'" in told
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("members.ct_rate.wieght", "2", "unknown field 'wieght'; nearest: 'weight'"),
+        ("members.ct_rate.weight", "true", "members.ct_rate.weight: found True, expected float"),
+        ("members.ct_rate.sections", "impression", "found 'impression', expected a list"),
+        ("members", "3", "members: found 3, expected entries by name"),
+        ("members.ct_rate", "3", "members.ct_rate: unknown field"),
+    ],
+)
+def test_what_is_no_member_is_refused(path: str, value: str, message: str) -> None:
+    with pytest.raises(RecipeError, match=re.escape(message)):
+        override(recipe("clip"), {path: value})
 
 
 def test_an_override_of_a_wrong_type_is_refused() -> None:

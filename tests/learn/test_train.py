@@ -105,10 +105,16 @@ def test_a_loaded_model_gives_the_same_vectors(small_cohort: Cohort, tmp_path: P
 
 def test_patients_are_kept_as_hashes_and_recognised(small_cohort: Cohort, tmp_path: Path) -> None:
     folder = train(short("clip", 2), small_cohort, tmp_path, plan=QUIET)
-    trained_on = small_cohort.studies("train")[0].patient_id
-    unseen = small_cohort.studies("test")[0].patient_id
-    assert checkpoint.seen_patients(folder, [trained_on, unseen]) == {trained_on}
+    (trained_on, unseen) = (small_cohort.studies(s)[0].patient_id for s in ("train", "test"))
+    names = [f"folder-{trained_on}", f"folder-{unseen}", trained_on]
+    assert checkpoint.seen_people(folder, names) == {f"folder-{trained_on}"}
     assert trained_on not in (folder / "patients.json").read_text()
+
+
+def test_a_checkpoint_whose_patients_are_named_another_way_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "patients.json").write_text('{"key": "k", "hashes": []}')
+    with pytest.raises(CheckpointError, match="as one cohort named them"):
+        checkpoint.seen_people(tmp_path, ["folder-1"])
 
 
 def test_frozen_sides_do_not_move(small_cohort: Cohort, tmp_path: Path) -> None:

@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 
 from t3d.errors import ProtocolError
-from t3d.scores.bootstrap import Draws, interval, paired_difference, permutations
+from t3d.scores.bootstrap import (
+    Draws,
+    interval,
+    mean_over_findings,
+    paired_difference,
+    permutations,
+)
 
 PATIENTS = ("b", "a", "b", "c", "a", "b")
 
@@ -110,7 +116,54 @@ def test_differences_need_the_same_number_of_draws() -> None:
         paired_difference(np.zeros(3), np.zeros(4))
 
 
+def test_draws_of_rows_are_the_indices_that_the_published_rule_draws() -> None:
+    draws = Draws.of_rows(10, num_draws=10_000, seed=42)
+    indices = np.random.default_rng(42).integers(0, 10, (10_000, 10))
+    np.testing.assert_array_equal(draws.counts[-1], np.bincount(indices[-1], minlength=10))
+    ranks = np.array([0, 3, 12, 0, 60, 7, 1, 200, 5, 9])  # project vector "Bootstrap"
+    hits = draws.mean((ranks < 10).astype(float))
+    spread = interval(hits)
+    assert (ranks < 10).mean() == 0.7
+    assert (spread.low, spread.high) == (pytest.approx(0.4), pytest.approx(1.0))
+    np.testing.assert_allclose(hits, (ranks[indices] < 10).mean(axis=1), atol=1e-12)
+
+
+def test_the_stream_of_draws_does_not_depend_on_the_size_of_a_block(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    whole = Draws.of_rows(37, num_draws=50, seed=1).counts
+    monkeypatch.setattr("t3d.scores.bootstrap._BLOCK_ELEMENTS", 100)  # two draws at once
+    np.testing.assert_array_equal(whole, Draws.of_rows(37, num_draws=50, seed=1).counts)
+
+
+def test_disabled_resampling_has_no_width() -> None:
+    values = np.array([0.2, 0.9, 0.4])
+    draws = Draws.disabled(3, num_draws=1000)
+    spread = interval(draws.mean(values), rule="order_statistic")
+    assert spread.low == spread.high == pytest.approx(0.5)
+    assert spread.num_draws == 1000
+
+
+def test_a_macro_mean_leaves_out_findings_or_draws() -> None:
+    drawn = [[0.5, 0.7], [0.6, np.nan], [np.nan, np.nan]]
+    np.testing.assert_allclose(mean_over_findings(drawn), [0.6, 0.6, np.nan])
+    whole = mean_over_findings(drawn, drop_draws=True)
+    np.testing.assert_allclose(whole, [0.6, np.nan, np.nan])
+    assert interval(whole).num_dropped == 2
+
+
+def test_sums_over_draws_do_not_depend_on_the_order_of_rows_in_any_bit() -> None:
+    rng = np.random.default_rng(8)
+    values, ids = rng.normal(size=(60, 3)), [f"p{i // 5}" for i in range(60)]
+    turn = rng.permutation(60)
+    straight = Draws.of(ids, num_draws=30, seed=2).total(values)
+    turned = Draws.of([ids[i] for i in turn], num_draws=30, seed=2).total(values[turn])
+    np.testing.assert_array_equal(straight, turned)
+
+
 def test_no_rows_or_no_draws_is_refused() -> None:
+    with pytest.raises(ProtocolError, match="2 draws of 0 rows"):
+        Draws.of_rows(0, num_draws=2, seed=0)
     with pytest.raises(ProtocolError, match="10 draws of 0 rows"):
         Draws.of([], num_draws=10, seed=0)
     with pytest.raises(ProtocolError, match="0 draws of 1 rows"):

@@ -10,13 +10,10 @@ from pathlib import Path
 import pytest
 
 import fabricated
-from t3d.errors import ProtocolError, SourceError
-from t3d.judge.outcome import Outcome, StudyTable
-from t3d.judge.results import write_results
+from t3d.errors import SourceError
 from t3d.show import page
-from t3d.show.page import demo_page, result_page, run_page
+from t3d.show.page import demo_page, run_page
 from t3d.text.findings import CT_RATE_18
-from t3d.types import Metric, Result
 
 VOID = {"meta", "img", "br", "line", "circle", "path", "link", "hr"}
 
@@ -234,40 +231,3 @@ def test_a_run_without_a_log_says_so(tmp_path: Path) -> None:
     text = words(run_page(tmp_path / "run", tmp_path))
     assert "Curves: not measured." in text
     assert "cohort digest not recorded" in text
-
-
-def test_a_result_page_shows_what_evaluate_wrote(tmp_path: Path) -> None:
-    metric = Metric(
-        name="auroc:macro",
-        value=0.81234,
-        low=0.79,
-        high=0.83,
-        n=300,
-        unit="patients",
-        chance=0.5,
-        ceiling=1.0,
-    )
-    lost = Metric(name="auroc:Emphysema", value=float("nan"))
-    result = Result(
-        task="zero_shot",
-        protocol="plain",
-        metrics=(metric, lost),
-        counts={"studies": 300},
-        excluded={"no report": 4},
-        provenance={"cohort": "feedc0ffee"},
-    )
-    table = StudyTable(study_ids=("s1",), patient_ids=("p1",), columns={})
-    write_results(tmp_path, [Outcome(result=result, table=table, draws={})])
-    path = result_page(tmp_path)
-    assert path == tmp_path / "report.html"
-    text = words(path)
-    for part in ("zero_shot, protocol plain", "0.812", "[0.790, 0.830]", "300 patients", "0.500"):
-        assert part in text
-    assert "auroc:Emphysema not measured" in text
-    assert "no report 4" in text
-    assert "feedc0ffee" in text
-
-
-def test_a_folder_without_results_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(ProtocolError, match=r"result\.json"):
-        result_page(tmp_path)

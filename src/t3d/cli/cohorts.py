@@ -314,7 +314,6 @@ def doctor(
         as_json: Print everything as JSON.
     """
     from t3d.cohort.audit import audit, subject_at
-    from t3d.cohort.sources import open_source
     from t3d.show.doctor import audit_csv, audit_json, audit_page, audit_text
     from t3d.show.terminal import Progress
 

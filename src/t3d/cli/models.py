@@ -65,38 +65,94 @@ def train(
 
 @app.command
 def evaluate(
-    checkpoint: Path,
+    checkpoint: str = "",
     *,
-    cohort: Path,
-    out: Path,
-    prompts: tuple[str, ...] = ("template", "bank"),
+    cohort: Path | None = None,
+    out: Path = Path("results"),
+    scores: tuple[Path, ...] = (),
+    protocol: tuple[str, ...] = ("plain",),
+    suite: str = "",
+    tasks: tuple[str, ...] = (),
+    prompts: tuple[str, ...] = (),
+    by: tuple[str, ...] = (),
+    nulls: bool = True,
+    allow_missing: bool = False,
+    compare: Path | None = None,
     as_json: Annotated[bool, Parameter(name="--json")] = False,
 ) -> int:
-    """Judge a checkpoint on a cohort's test split under protocol plain.
+    """Judge a model on a cohort's test split and write one page with everything.
 
-    Zero-shot classification with each prompt set and retrieval both ways; a supervised
-    checkpoint's own scores instead of prompts.
+    Zero-shot classification, calibration, linear probe, retrieval both ways, volume to volume,
+    pools and localization on frozen features, which are encoded once; beside each number its
+    interval and what needs no image. Options that take several names take them with commas too.
 
     Args:
         checkpoint: A run (its best step) or RUN/checkpoints/step-N; or FILE.py:MODEL.
-        cohort: With dev (thresholds) and test.
+        cohort: With dev (thresholds) and test, and train for the probe.
         out: Folder for result.json, per_study.csv and report.html.
-        prompts: Prompt sets: template (class names), bank (sentences of training reports).
+        scores: Instead of a checkpoint: scores or embeddings made elsewhere, CSV or NPZ. Of several
+            files the first is judged, all stand in the specification curve of --protocol all.
+        protocol: Rules by name (docs/reference/protocols.md), or all.
+        suite: ct_rate, rad_chestct, inspect, merlin or rexgrounding, with all its protocols; says
+            what the corpus needs where there is no cohort.
+        tasks: zero_shot, supervised, calibration, probe, retrieval, neighbours, pools,
+            localization; default: all that fit.
+        prompts: Prompt sets by name, or files NAME.toml; default: template (class names) and
+            bank (sentences of training reports), or the protocol's own.
+        by: Split results by sex, age, manufacturer or kernel.
+        nulls: Judge age, sex, scanner and others under the same rules; --no-nulls is faster.
+        allow_missing: What a file does not score counts as the worst that the truth allows.
+        compare: Folder of another evaluation: paired differences on the same patients.
         as_json: Print the results as JSON.
     """
     from t3d.cohort.store import Cohort
+    from t3d.judge.evaluate import Plan, curve_of, opened
     from t3d.judge.evaluate import evaluate as run
     from t3d.judge.results import to_json
-    from t3d.show.page import result_page
+    from t3d.judge.suites import run_suite
+    from t3d.show.evaluation import evaluation_page
 
-    results = run(str(checkpoint), Cohort.open(cohort), out, prompts=prompts)
-    page = result_page(out)
-    if as_json:
-        print_out(json.dumps([to_json(result) for result in results]))
+    known = None if cohort is None else Cohort.open(cohort)
+    if suite:
+        judged = None if known is None else opened(_judged(checkpoint, scores), known)[0]
+        found = run_suite(suite, judged, known, out, nulls=nulls, by=_names(by)).results
+    elif known is None:
+        raise T3DError("no cohort", expected="--cohort FOLDER, made by t3d prepare")
     else:
-        _print_results(results)
+        plan = Plan(
+            protocols=_names(protocol),
+            tasks=_names(tasks),
+            prompts=_names(prompts),
+            by=_names(by),
+            nulls=nulls,
+            allow_missing=allow_missing,
+            compare=compare,
+        )
+        found = run(_judged(checkpoint, scores), known, out, plan)
+        if len(scores) > 1:
+            curve_of(scores, known, out, plan.rules())
+    page = evaluation_page(out, known)
+    if as_json:
+        print_out(json.dumps([to_json(result) for result in found]))
+    else:
+        _print_results(found)
         print_out(f"page: {page}")
     return 0
+
+
+def _judged(checkpoint: str, scores: tuple[Path, ...]) -> str:
+    """What is judged: a checkpoint or a file, not both."""
+    if bool(checkpoint) == bool(scores):
+        raise T3DError(
+            "both a checkpoint and --scores" if scores else "nothing to judge",
+            expected="a run, FILE.py:MODEL, or --scores FILE",
+        )
+    return checkpoint or str(scores[0])
+
+
+def _names(words: tuple[str, ...]) -> tuple[str, ...]:
+    """Names given one by one or with commas."""
+    return tuple(name for word in words for name in word.split(",") if name)
 
 
 @app.command
@@ -155,7 +211,7 @@ def info(
     """Say what there is: recipes, preparations, limits, a recipe's fields, a cohort, a checkpoint.
 
     Args:
-        what: "recipes", "preparations", "limits", or the folder of a cohort or run.
+        what: "recipes", "preparations", "limits", "plan" (CT-RATE), the folder of a cohort or run.
         name: A recipe's name, to print every field.
         size: Size of that recipe.
         as_json: Print as JSON.
@@ -207,13 +263,19 @@ def _print_results(results: Sequence[Result]) -> None:
 
     for result in results:
         rows = [_metric_row(metric) for metric in result.metrics if _headline(metric.name)]
-        prompts = result.provenance.get("prompts", "")
+        told = result.provenance
+        prompts = told.get("prompts", "") or told.get("label_share", "")
         title = f"{result.task} {prompts}, protocol {result.protocol}"
-        table(title, ("", "value", "95 %", "chance", "n"), rows)
+        if rows:
+            table(title, ("", "value", "95 %", "chance", "n"), rows)
+        for reason in () if result.metrics else result.excluded:
+            print_out(f"{result.task}, {result.protocol}: {reason}")
 
 
 def _headline(name: str) -> bool:
-    return name.startswith(("auroc:", "t2i_r@", "i2t_r@"))
+    chosen = ("auroc:macro", "matched_auroc:macro", "error_mm", "cell_error_mm")
+    starts = ("auroc:macro|", "difference:auroc:macro", "t2i_r@", "i2t_r@", "v2v_map@", "null:")
+    return name in chosen or name.startswith(starts)
 
 
 def _metric_row(metric: Metric) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -145,7 +146,7 @@ def stage(path: Path, content: bytes) -> tuple[Path, str]:
     Raises:
         StoreError: It cannot be written, e.g. because the disk is full.
     """
-    staged = path.with_name(f"{path.name}.{os.getpid()}{STAGED}")
+    staged = path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}{STAGED}")
     with writing(path.name):
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(staged, "wb") as file:

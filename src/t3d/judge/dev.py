@@ -11,10 +11,11 @@ import numpy as np
 
 from t3d.cohort.store import Cohort
 from t3d.errors import RecipeError
-from t3d.judge.classification import Scored, macro_auroc
+from t3d.judge.classification import macro_auroc
 from t3d.judge.embeddings import cosines, embed_split
 from t3d.judge.gauges import read_meters
 from t3d.judge.protocols.plain import PLAIN
+from t3d.judge.rules import Scored
 from t3d.judge.truth import truth_of
 from t3d.learn.meters import LEAK_STOP, STOP
 from t3d.learn.recipe import Recipe

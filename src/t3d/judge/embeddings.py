@@ -50,15 +50,26 @@ class ScoringModel(Protocol):
         ...
 
 
+@runtime_checkable
+class VolumeModel(Protocol):
+    """A model that embeds every reconstruction of a study by itself, many at once."""
+
+    def embed_volumes(self, cohort: Cohort, volume_ids: Sequence[str]) -> Rows:
+        """Embed volumes: (N, D), row i is `volume_ids[i]`."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Embeddings:
-    """Unit embeddings of the studies of one split, in the cohort's order."""
+    """Unit embeddings of the studies of one split, or of their volumes, in the cohort's order."""
 
-    study_ids: tuple[str, ...]
+    study_ids: tuple[str, ...]  # of each row; a study stands once a volume where rows are volumes
     patient_ids: tuple[str, ...]
     image: Rows  # (N, D) unit length
     text: Rows  # (N, D) unit length; NaN rows = study without a report
     report_ids: tuple[int, ...]  # equal number = identical normalised report; -1 = none
+    volume_ids: tuple[str, ...] = ()  # of each row; () = rows are whole studies
+    order: tuple[int, ...] = ()  # place of each volume within its study, 0 = first
 
     @property
     def has_report(self) -> NDArray[np.bool_]:
@@ -66,13 +77,17 @@ class Embeddings:
         return np.asarray(self.report_ids) >= 0
 
 
-def embed_split(model: JudgedModel, cohort: Cohort, split: str) -> Embeddings:
+def embed_split(
+    model: JudgedModel, cohort: Cohort, split: str, *, volumes: bool = False
+) -> Embeddings:
     """Embed every study of a split and its report, once.
 
     Args:
         model: What is judged.
         cohort: An open cohort.
         split: "dev" or "test".
+        volumes: Embed every reconstruction. A model does it by `embed_volumes` (many at once) or
+            `embed_volume` (one); one that has neither is embedded by study, and its rows say so.
 
     Returns:
         The embeddings, unit length.
@@ -87,21 +102,42 @@ def embed_split(model: JudgedModel, cohort: Cohort, split: str) -> Embeddings:
             expected="a split of the cohort",
             fix="name another split, or prepare the cohort with one",
         )
-    ids = tuple(study.study_id for study in studies)
+    ids = [study.study_id for study in studies]
     reports = [cohort.report(study_id) for study_id in ids]
     present = [i for i, report in enumerate(reports) if report is not None and _words(report)]
-    image = unit_rows(model.embed_studies(cohort, list(ids)), ids, what="image")
-    text = np.full_like(image, np.nan)
+    rows = [(i, v, k) for i, s in enumerate(studies) for k, v in enumerate(s.volume_ids)]
+    images = _embed_volumes(model, cohort, [name for _, name, _ in rows]) if volumes else None
+    if images is None:
+        rows = [(i, "", 0) for i in range(len(studies))]
+        images = model.embed_studies(cohort, list(ids))
+    names = [name or ids[i] for i, name, _ in rows]
+    image = unit_rows(images, names, what="image")
+    text = np.full((len(ids), image.shape[1]), np.nan, dtype=np.float32)
     if present:
-        rows = model.embed_reports([r for i in present if (r := reports[i]) is not None])
-        text[present] = unit_rows(rows, [ids[i] for i in present], what="report")
+        told = model.embed_reports([r for i in present if (r := reports[i]) is not None])
+        text[present] = unit_rows(told, [ids[i] for i in present], what="report")
+    numbers = report_numbers(reports)
+    by_volume = bool(rows[0][1])
     return Embeddings(
-        study_ids=ids,
-        patient_ids=tuple(study.patient_id for study in studies),
+        study_ids=tuple(ids[i] for i, _, _ in rows),
+        patient_ids=tuple(studies[i].patient_id for i, _, _ in rows),
         image=image,
-        text=text,
-        report_ids=_report_ids(reports),
+        text=text[[i for i, _, _ in rows]],
+        report_ids=tuple(numbers[i] for i, _, _ in rows),
+        volume_ids=tuple(name for _, name, _ in rows) if by_volume else (),
+        order=tuple(place for _, _, place in rows) if by_volume else (),
     )
+
+
+def _embed_volumes(model: JudgedModel, cohort: Cohort, volume_ids: list[str]) -> Rows | None:
+    """Embed volumes as the model can; None = it cannot."""
+    if isinstance(model, VolumeModel):
+        return model.embed_volumes(cohort, volume_ids)
+    one = getattr(model, "embed_volume", None)
+    if one is None:
+        return None
+    preparation = getattr(getattr(model, "preparation", None), "name", None)
+    return np.stack([np.asarray(one(cohort.volume(v, preparation))) for v in volume_ids])
 
 
 def unit_rows(rows: NDArray[np.floating], names: Sequence[str], *, what: str) -> Rows:
@@ -168,18 +204,19 @@ def prototypes(model: JudgedModel, prompts: PromptSet) -> tuple[Rows, Rows]:
     return unit_rows(positive, names, what="positive"), unit_rows(negative, names, what="negative")
 
 
-def cosines(first: Rows, second: Rows, *, decimals: int) -> NDArray[np.float64]:
+def cosines(first: Rows, second: Rows, *, decimals: int | None) -> NDArray[np.float64]:
     """Cosines of unit rows, rounded so that float32 noise cannot break ties.
 
     Args:
         first: (N, D) unit length.
         second: (M, D) unit length.
-        decimals: Digits kept.
+        decimals: Digits kept; None = all.
 
     Returns:
         (N, M) between -1 and 1.
     """
-    return np.round(first.astype(np.float64) @ second.astype(np.float64).T, decimals)
+    products: NDArray[np.float64] = first.astype(np.float64) @ second.astype(np.float64).T
+    return products if decimals is None else np.round(products, decimals)
 
 
 def _words(report: Report) -> str:
@@ -187,7 +224,7 @@ def _words(report: Report) -> str:
     return " ".join(f"{report.findings}\n{report.impression}".lower().split())
 
 
-def _report_ids(reports: Sequence[Report | None]) -> tuple[int, ...]:
+def report_numbers(reports: Sequence[Report | None]) -> tuple[int, ...]:
     """Number distinct normalised reports by first appearance; -1 = none."""
     seen: dict[str, int] = {}
     texts = ["" if report is None else _words(report) for report in reports]

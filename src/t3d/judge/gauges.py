@@ -135,7 +135,7 @@ def _entropy(p: NDArray[np.float64]) -> NDArray[np.float64]:
 def _held_out(trained: Trained, cohort: Cohort, split: str) -> Iterator[tuple[Batch, Encoded]]:
     """Encode every study of a split once, on the crops of the recipe's last stage."""
     recipe, fitted = trained.recipe, trained.fitted
-    corpus = read_corpus(cohort, split, with_reports=True)
+    corpus = read_corpus(cohort, split, with_reports=True, members=trained.recipe.members)
     number = len(recipe.stages) - 1
     loader = Loader(
         recipe=recipe,

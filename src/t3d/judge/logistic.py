@@ -82,16 +82,23 @@ def fit_scores(
     features: tuple[Floats, Floats, Floats],
     labels: tuple[NDArray[np.int8], NDArray[np.int8]],
     findings: Sequence[str],
+    *,
+    strengths: Sequence[float] = STRENGTHS,
+    balanced: bool = False,
+    tol: float = 1e-3,
 ) -> LogisticScores:
     """Fit one L2 logistic regression a finding and score dev and test.
 
-    Features are standardised by mean and SD of the training rows. C is the value of
-    `STRENGTHS` with the best AUROC on dev, the smallest of several.
+    Features are standardised by mean and SD of the training rows. C is the strength with the best
+    AUROC on dev, the first of several.
 
     Args:
         features: (N, D) of train, dev and test.
         labels: (N, F) of train and dev: 1, 0, -1 = not stated, left out.
         findings: F names.
+        strengths: C of scikit-learn, weakest fit first; one = nothing is chosen.
+        balanced: Positives and negatives weigh the same in all.
+        tol: Of scikit-learn's solver.
 
     Returns:
         The scores.
@@ -108,8 +115,9 @@ def fit_scores(
             continue
         best = -1.0
         # warm starts: each stronger fit begins where the weaker one ended
-        model = LogisticRegression(max_iter=2000, tol=1e-3, warm_start=True)
-        for c in STRENGTHS:
+        weight = "balanced" if balanced else None
+        model = LogisticRegression(max_iter=2000, tol=tol, warm_start=True, class_weight=weight)
+        for c in strengths:
             model.set_params(C=c).fit(train[known], target)
             on_dev = model.decision_function(dev)
             score = _dev_auroc(on_dev, labels[1][:, f])

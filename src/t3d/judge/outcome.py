@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,22 +10,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from t3d.errors import ProtocolError
-from t3d.scores.bootstrap import Interval, interval, paired_difference
+from t3d.scores.bootstrap import Draws, Interval, interval, paired_difference
 from t3d.scores.ratio import ratio
 from t3d.types import Metric, Result
 
 if TYPE_CHECKING:
     from t3d.cohort.store import Cohort
-    from t3d.judge.protocol import Protocol
+    from t3d.judge.protocol import Intervals, Protocol
 
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class StudyTable:
-    """One row a study; columns as `results.write_results` writes them."""
+    """One row a study, or a volume; columns as `results.write_results` writes them."""
 
-    study_ids: tuple[str, ...]
+    study_ids: tuple[str, ...]  # of rows that are volumes: their ids
     patient_ids: tuple[str, ...]
     columns: Mapping[str, Floats]  # name -> (N,), NaN = not stated
 
@@ -126,8 +126,32 @@ def distance_share(
     )
 
 
+def draws_of(patient_ids: Sequence[str], rules: Intervals) -> Draws:
+    """Draw what a protocol's intervals resample.
+
+    Args:
+        patient_ids: N patients, one a row. Drawing rows looks at their number only, so the order
+            of rows must be fixed before.
+        rules: Of the protocol.
+
+    Returns:
+        The draws; one that takes every row once where nothing is resampled.
+    """
+    if rules.resample == "patients":
+        return Draws.of(patient_ids, num_draws=rules.num_draws, seed=rules.seed)
+    if rules.resample == "rows":
+        return Draws.of_rows(len(patient_ids), num_draws=rules.num_draws, seed=rules.seed)
+    return Draws.disabled(len(patient_ids))
+
+
 def metric_of(
-    name: str, value: float, spread: Interval, n: int, *, bounds: Mapping[str, float]
+    name: str,
+    value: float,
+    spread: Interval,
+    n: int,
+    *,
+    bounds: Mapping[str, float],
+    unit: str = "patients",
 ) -> Metric:
     """Put a value, its interval and its bounds together.
 
@@ -135,11 +159,12 @@ def metric_of(
         name: Of the metric.
         value: On the studies as they are.
         spread: Its interval.
-        n: Patients it rests on.
+        n: Patients or rows it rests on.
         bounds: Any of chance, floor, ceiling.
+        unit: What was resampled.
 
     Returns:
-        The metric, unit "patients".
+        The metric.
     """
     return Metric(
         name=name,
@@ -147,7 +172,7 @@ def metric_of(
         low=spread.low,
         high=spread.high,
         n=n,
-        unit="patients",
+        unit=unit,
         chance=float(bounds.get("chance", float("nan"))),
         floor=float(bounds.get("floor", float("nan"))),
         ceiling=float(bounds.get("ceiling", float("nan"))),
@@ -168,8 +193,8 @@ def provenance(cohort: Cohort, protocol: Protocol, **more: str) -> dict[str, str
     return {
         "cohort": cohort.digest,
         "protocol": protocol.digest(),
-        "seed": str(protocol.seed),
-        "num_draws": str(protocol.num_draws),
+        "seed": str(protocol.intervals.seed),
+        "num_draws": str(protocol.intervals.num_draws),
         **more,
     }
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from t3d.errors import ProtocolError
-from t3d.judge.data.templates import NEGATIVE, POSITIVE
+from t3d.judge.data.templates import AROUND_NAMES, BY_FINDING, SOURCES, TEMPLATE
 from t3d.text.findings import CT_RATE_18
 from t3d.text.sentences import split_sentences
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 LabelSentence = Callable[[str], Mapping[str, int]]
 """A rule on the text: sentence -> {finding: 1 stated present, 0 stated absent}."""
 
+_SIDES = ("positive", "negative")
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)?")
 
 
@@ -41,6 +43,7 @@ class PromptSet:
     positive: Mapping[str, tuple[str, ...]]
     negative: Mapping[str, tuple[str, ...]]
     found: Mapping[str, Mapping[str, int]] = field(default_factory=dict)  # finding -> counts
+    language: str = "en"  # ISO 639-1
 
     def __post_init__(self) -> None:
         for side in (self.positive, self.negative):
@@ -80,7 +83,9 @@ class PromptSet:
 
     def to_json(self) -> dict[str, Any]:
         """Give plain dicts and lists that `from_json` reads back to an equal set."""
-        return {
+        # English stays unsaid, so that digests of sets written before languages were known hold
+        told = {} if self.language == "en" else {"language": self.language}
+        return told | {
             "name": self.name,
             "source": self.source,
             "positive": {k: list(v) for k, v in self.positive.items()},
@@ -102,6 +107,7 @@ class PromptSet:
                 positive={k: tuple(v) for k, v in data["positive"].items()},
                 negative={k: tuple(v) for k, v in data["negative"].items()},
                 found={k: dict(v) for k, v in data["found"].items()},
+                language=data.get("language", "en"),
             )
         except KeyError as error:
             raise ProtocolError(
@@ -117,22 +123,84 @@ class PromptSet:
 
 
 def read_prompts(path: Path) -> PromptSet:
-    """Read a prompt set that was written as JSON.
+    """Read a prompt set: a file that `t3d evaluate` wrote, or one written by hand as TOML.
+
+        name = "german"
+        source = "radiology department, ..."
+        language = "de"
+
+        [[finding]]
+        name = "Pleural effusion"
+        positive = ["Pleuraerguss."]
+        negative = ["Kein Pleuraerguss."]
+
+    Args:
+        path: NAME.toml or prompts-NAME.json.
 
     Raises:
-        ProtocolError: No such file, no JSON, or no prompt set.
+        ProtocolError: No such file, neither JSON nor TOML, or no prompt set.
     """
     try:
-        told = json.loads(path.read_text("utf-8"))
+        text = path.read_text("utf-8")
+        told = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
     except (OSError, ValueError) as error:
+        kind = "TOML" if path.suffix == ".toml" else "JSON"
         raise ProtocolError(
-            f"{path.name} cannot be read as JSON ({type(error).__name__})",
-            expected="a file prompts-NAME.json, as `t3d evaluate` writes it",
+            f"{path.name} cannot be read as {kind} ({type(error).__name__})",
+            expected="a file prompts-NAME.json, as `t3d evaluate` writes it, or a NAME.toml",
             fix="check the path",
         ) from error
     if not isinstance(told, dict):
         raise ProtocolError(f"{path.name} holds no prompt set", expected="a JSON object")
-    return PromptSet.from_json(told)
+    return PromptSet.from_json(_by_side(told, path.name) if path.suffix == ".toml" else told)
+
+
+def _by_side(told: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Turn the tables of a TOML file into both sides."""
+    tables = told.get("finding", [])
+    whole = isinstance(tables, list) and all(isinstance(table, dict) for table in tables)
+    texts = [table.get(key) for table in tables for key in _SIDES] if whole else [None]
+    listed = all(isinstance(t, list) and all(isinstance(s, str) for s in t) for t in texts)
+    names = [table.get("name") for table in tables] if whole else []
+    if not tables or not listed or len(set(names)) < len(names) or None in names:
+        raise ProtocolError(
+            f"{name} has no [[finding]], or one without name, positive and negative, or one twice",
+            expected='[[finding]] name = "...", positive = ["..."], negative = ["..."]',
+            fix="see read_prompts for a whole file",
+        )
+    sides = {key: {table["name"]: table[key] for table in tables} for key in _SIDES}
+    top = {key: told[key] for key in ("name", "source", "language") if key in told}
+    return {**top, **sides, "found": {}}
+
+
+def prompt_set(name: str, findings: Sequence[str] = ()) -> PromptSet:
+    """Make a prompt set that is data of this package.
+
+    Args:
+        name: "template" (ours), or "ctclip", "fvlm", "hlip", "radfinder" as published.
+        findings: Class names; none = all that the set has, or the 18 of CT-RATE.
+
+    Returns:
+        The set.
+
+    Raises:
+        ProtocolError: There is no such set, or it has no sentences for a finding.
+    """
+    if name in AROUND_NAMES:
+        wordings = AROUND_NAMES[name]
+        names = findings or CT_RATE_18
+        sides = [{f: _filled([w[side] for w in wordings], f) for f in names} for side in (0, 1)]
+    elif name in BY_FINDING:
+        pairs = BY_FINDING[name]
+        sides = [{f: (pair[side],) for f, pair in pairs.items()} for side in (0, 1)]
+    else:
+        raise ProtocolError(
+            f"prompt set {name!r} is unknown",
+            expected=", ".join((*AROUND_NAMES, *BY_FINDING)),
+            fix="name one of them, or give a file",
+        )
+    made = PromptSet(name=name, source=SOURCES[name], positive=sides[0], negative=sides[1])
+    return made.only(findings) if findings else made
 
 
 def templates(findings: Sequence[str] = CT_RATE_18) -> PromptSet:
@@ -144,12 +212,7 @@ def templates(findings: Sequence[str] = CT_RATE_18) -> PromptSet:
     Returns:
         The set.
     """
-    return PromptSet(
-        name="template",
-        source="class names in sentences (t3d.judge.data.templates), our wording",
-        positive={finding: _filled(POSITIVE, finding) for finding in findings},
-        negative={finding: _filled(NEGATIVE, finding) for finding in findings},
-    )
+    return prompt_set("template", findings)
 
 
 def bank(
@@ -185,7 +248,7 @@ def bank(
     found: dict[str, dict[str, int]] = {}
     for index, finding in enumerate(findings):
         counts: dict[str, int] = {}
-        for value, key, wording in ((1, "positive", POSITIVE), (0, "negative", NEGATIVE)):
+        for value, key, side in ((1, "positive", 0), (0, "negative", 1)):
             rows = [(text, labels) for text, labels in stated if labels.get(finding) == value]
             alone = [text for text, labels in rows if len(labels) == 1]
             shared = [text for text, labels in rows if len(labels) > 1 == len({*labels.values()})]
@@ -193,7 +256,9 @@ def bank(
             rng = np.random.default_rng((seed, index, value))
             ordered = _shuffled(alone, rng) + _shuffled(shared, rng) or _shuffled(mixed, rng)
             chosen = ordered[:max_sentences]
-            sides[1 - value][finding] = tuple(chosen) or _filled(wording, finding)
+            sides[1 - value][finding] = tuple(chosen) or _filled(
+                [w[side] for w in TEMPLATE], finding
+            )
             counts |= {key: len(rows), f"{key}_alone": len(alone)}
             counts[f"fallback_{key}"] = int(not chosen)
         found[finding] = counts

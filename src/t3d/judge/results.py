@@ -1,6 +1,8 @@
 """Results on disk: `result.json` (a list of results) and `per_study.csv` (one row a study).
 
-JSON has no NaN: a number that is not there is `null` in the file and NaN in memory.
+Under several protocols the same model has several scores a study: each further protocol has a
+table of its own, `per_study-NAME.csv`. JSON has no NaN: a number that is not there is `null` in the
+file and NaN in memory.
 """
 
 from __future__ import annotations
@@ -31,15 +33,21 @@ def write_results(folder: Path, outcomes: Sequence[Outcome]) -> tuple[Result, ..
         outcomes: Of the same split, in the order wanted in the file.
 
     Returns:
-        The results, each with `per_study` set to the table.
+        The results, each with `per_study` set to the table of its protocol.
 
     Raises:
-        ProtocolError: Two outcomes have a column of the same name with other values.
+        ProtocolError: Two outcomes of a protocol have a column of the same name with other values.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / TABLE_FILE
-    _write_table(path, outcomes)
-    results = tuple(replace(outcome.result, per_study=path) for outcome in outcomes)
+    for old in folder.glob(f"{Path(TABLE_FILE).stem}*.csv"):
+        old.unlink()
+    names = list(dict.fromkeys(outcome.result.protocol for outcome in outcomes))
+    paths = {name: folder / _table_name(name, first=name == names[0]) for name in names}
+    for name, path in paths.items():
+        _write_table(path, [one for one in outcomes if one.result.protocol == name])
+    results = tuple(
+        replace(outcome.result, per_study=paths[outcome.result.protocol]) for outcome in outcomes
+    )
     rows = [to_json(result) for result in results]
     text = json.dumps(rows, indent=1, ensure_ascii=True, allow_nan=False)
     (folder / RESULT_FILE).write_text(text + "\n", encoding="utf-8")
@@ -182,6 +190,11 @@ def read_table(path: Path) -> tuple[dict[str, str], ...]:
     """Read `per_study.csv`: one mapping a study, values as written, "" = not stated."""
     with path.open(encoding="utf-8", newline="") as file:
         return tuple(csv.DictReader(file))
+
+
+def _table_name(protocol: str, *, first: bool) -> str:
+    """File name of the table of a protocol."""
+    return TABLE_FILE if first else f"{Path(TABLE_FILE).stem}-{protocol}.csv"
 
 
 def _write_table(path: Path, outcomes: Sequence[Outcome]) -> None:

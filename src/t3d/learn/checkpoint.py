@@ -5,7 +5,7 @@
 - `model.safetensors`: towers, heads and objectives;
 - `training.safetensors`, `training.json`: what resuming needs;
 - `recipe.json`, `preparation.json`, `fitted.json`, `fitted.npz`;
-- `patients.json`: keyed hashes of the training patients;
+- `patients.json`: keyed hashes of what the training patients are known by;
 - `sha256.json`: of every other file; written last.
 """
 
@@ -17,7 +17,7 @@ import hmac
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -55,7 +55,8 @@ def save(
     fitted: Fitted,
     model: Mapping[str, Tensor],
     state: State,
-    patients: Iterable[str],
+    people: Iterable[str],
+    earlier: Sequence[Mapping[str, Any]] = (),
     extra: Mapping[str, Any],
     write_parts: Callable[[Path], None],
 ) -> Path:
@@ -67,7 +68,9 @@ def save(
         fitted: What was fitted before the first step.
         model: Towers, heads and objectives by name.
         state: What resuming needs.
-        patients: Ids of the training patients; only keyed hashes are written.
+        people: What the training patients are known by (`t3d.cohort.people`); only keyed hashes
+            are written.
+        earlier: What `load_people` gave for the checkpoint that the run began with.
         extra: Cohort digest and other facts, written into training.json.
         write_parts: Writes files a part needs to be built again (tokenizer, configuration).
 
@@ -83,7 +86,8 @@ def save(
     _write(temporary / "training.json", {"step": state.step, **state.numbers, **extra})
     _write(temporary / "recipe.json", recipe.to_json())
     _write(temporary / "preparation.json", codec.to_json(recipe.preparation))
-    _write(temporary / "patients.json", hash_patients(patients))
+    seen = hash_people(people) | ({"earlier": list(earlier)} if earlier else {})
+    _write(temporary / "patients.json", seen)
     save_fitted(fitted, temporary)
     write_parts(temporary)
     seal(temporary)
@@ -206,18 +210,49 @@ def _read_arrays(arrays: Mapping[str, Any], owner: str, kind: type[T]) -> T | No
     return kind(**values) if values else None
 
 
-def hash_patients(patients: Iterable[str]) -> dict[str, Any]:
-    """Hash patient ids with a key of this checkpoint's own (pseudonyms, not anonymity)."""
-    every = sorted(set(patients))
+def hash_people(people: Iterable[str]) -> dict[str, Any]:
+    """Hash what people are known by, with a key of this checkpoint's own.
+
+    Pseudonyms, not anonymity: who has a list of names can hash it and compare.
+    """
+    every = sorted(set(people))
     key = hashlib.sha256("\n".join(every).encode()).hexdigest()[:32]
-    return {"key": key, "hashes": sorted(_hash(key, patient) for patient in every)}
+    return {"key": key, "people": sorted(_hash(key, name) for name in every)}
 
 
-def seen_patients(folder: Path, patients: Iterable[str]) -> set[str]:
-    """Say which of these patients a checkpoint was trained on."""
+def load_people(folder: Path) -> tuple[dict[str, Any], ...]:
+    """Read the keyed hashes of all patients a checkpoint has seen, one entry a training.
+
+    Raises:
+        CheckpointError: It was written before people were named across cohorts.
+    """
     stored = json.loads((folder / "patients.json").read_text())
-    known = set(stored["hashes"])
-    return {patient for patient in patients if _hash(stored["key"], patient) in known}
+    if "people" not in stored:
+        raise CheckpointError(
+            f"{folder.name}: its training patients are named as one cohort named them",
+            expected="a checkpoint written by this version of t3d",
+            fix="train again with this version",
+        )
+    earlier = stored.pop("earlier", [])
+    return (stored, *earlier)
+
+
+def seen_people(folder: Path, people: Iterable[str]) -> set[str]:
+    """Say which of these a checkpoint was trained on, or the one that it began with.
+
+    Args:
+        folder: Of the checkpoint.
+        people: As `t3d.cohort.people` names them.
+
+    Raises:
+        CheckpointError: It was written before people were named across cohorts.
+    """
+    names = set(people)
+    seen: set[str] = set()
+    for training in load_people(folder):
+        known = set(training["people"])
+        seen |= {name for name in names if _hash(training["key"], name) in known}
+    return seen
 
 
 def remove(folder: Path) -> None:
@@ -233,8 +268,8 @@ def write_best(run: Path, folder: Path) -> None:
     temporary.replace(run / "best")
 
 
-def _hash(key: str, patient: str) -> str:
-    return hmac.new(key.encode(), patient.encode(), hashlib.sha256).hexdigest()[:32]
+def _hash(key: str, name: str) -> str:
+    return hmac.new(key.encode(), name.encode(), hashlib.sha256).hexdigest()[:32]
 
 
 def _contiguous(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

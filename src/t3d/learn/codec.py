@@ -57,9 +57,11 @@ class Reader:
 
     def read(self, hint: Any, data: Any, path: str) -> Any:
         """Read one value of a declared type; on a problem note it and give the data back."""
+        origin = get_origin(hint)
+        if isinstance(origin, type) and issubclass(origin, Mapping):
+            return self._mapping(get_args(hint)[1], data, path)
         if isinstance(data, Mapping) and "kind" in data:
             return self._part(data, path)
-        origin = get_origin(hint)
         if origin in (Union, types.UnionType):
             return self._optional(hint, data, path)
         if hint is Zyx or origin is Zyx:
@@ -68,11 +70,6 @@ class Reader:
             return self._tuple(get_args(hint), data, path)
         if origin is Literal:
             return self._choice(get_args(hint), data, path)
-        if isinstance(origin, type) and issubclass(origin, Mapping):
-            return {
-                key: self.read(get_args(hint)[1], entry, f"{path}.{key}")
-                for key, entry in data.items()
-            }
         if dataclasses.is_dataclass(hint):
             return self.settings(hint, data, path)
         return self._scalar(hint, data, path)
@@ -118,6 +115,12 @@ class Reader:
     def _optional(self, hint: Any, data: Any, path: str) -> Any:
         choices = [choice for choice in get_args(hint) if choice is not type(None)]
         return None if data is None else self.read(choices[0], data, path)
+
+    def _mapping(self, hint: Any, data: Any, path: str) -> Any:
+        if not isinstance(data, Mapping):
+            self.problems.append(f"{path}: found {data!r}, expected entries by name")
+            return data
+        return {key: self.read(hint, entry, f"{path}.{key}") for key, entry in data.items()}
 
     def _triple(self, hint: Any, data: Any, path: str) -> Any:
         if not isinstance(data, Mapping) or set(data) != {"z", "y", "x"}:

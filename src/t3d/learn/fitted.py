@@ -26,8 +26,11 @@ class Fitted:
     domain: DomainRule | None = None
 
 
-def fit(recipe: Recipe, cohort: Cohort, corpus: Corpus) -> Fitted:
-    """Fit everything the recipe's parts ask for, from the training corpus alone."""
+def fit(recipe: Recipe, cohort: Cohort, corpus: Corpus, *, maps: StemMaps | None = None) -> Fitted:
+    """Fit everything the recipe's parts ask for, from the training corpus alone.
+
+    `maps` belong to an encoder that was trained before; they are not fitted again.
+    """
     name = recipe.preparation.name
     fitted = Fitted(domain=fit_rule(cohort, name, corpus.volume_ids))
     if isinstance(recipe.text, BagOfNGrams):
@@ -36,8 +39,8 @@ def fit(recipe: Recipe, cohort: Cohort, corpus: Corpus) -> Fitted:
     if config is not None:
         fitted = replace(fitted, terms=fit_terms(recipe, config, corpus))
     if isinstance(recipe.image, StatStem):
-        maps = fit_maps(cohort, recipe.image, name, corpus.volume_ids)
-        fitted = replace(fitted, maps=maps)
+        found = maps or fit_maps(cohort, recipe.image, name, corpus.volume_ids)
+        fitted = replace(fitted, maps=found)
     return fitted
 
 

@@ -7,7 +7,8 @@ parameter-free stem.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -17,6 +18,7 @@ from t3d.learn.objectives import OBJECTIVES
 from t3d.learn.parts import TARGETS, Needs, Objective, Supervision
 from t3d.model.encoders import IMAGE_ENCODERS, TEXT_ENCODERS
 from t3d.model.heads import HEADS
+from t3d.text.sections import SECTIONS
 from t3d.types import Preparation, Zyx
 
 PARTS: dict[str, type] = {
@@ -57,6 +59,14 @@ class TextPlan:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """How the studies of one member of a union are used; a member without one: like this."""
+
+    weight: float = 1.0  # drawn in proportion to this times the member's number of studies
+    sections: tuple[str, ...] | None = None  # all that is read of its reports; None = the recipe's
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Optim:
     """AdamW with linear warm-up and cosine decay to zero over a stage."""
 
@@ -66,7 +76,24 @@ class Optim:
     warmup: float = 0.05  # share of the stage's steps
     clip_norm: float = 1.0
     image_lr_scale: float = 1.0
+    layer_decay: float = 1.0  # factor on the rate, once for each layer further from the head
     accumulate: int = 1  # batches per optimiser step
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelShare:
+    """Whose labels are read (`t3d.learn.shares`); studies of the others are left out."""
+
+    share: float = 1.0  # of the training patients
+    seed: int = 0  # of the hash that chooses them
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EarlyStop:
+    """The run ends when its dev score has not risen for some time."""
+
+    every: int  # steps between two dev scores
+    patience: int  # dev scores in a row without a better one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,6 +153,10 @@ class Recipe:
     windows_hu: tuple[tuple[int, int], ...] = ((-1000, 1000),)  # unused by a stem of its own
     augment: Augment = Augment()
     text_plan: TextPlan = TextPlan()
+    members: Mapping[str, Member] = field(default_factory=dict)  # by the cohort's fact `member`
+    init: str = ""  # digest of the checkpoint whose image encoder is the start; "" = random
+    labels: LabelShare = LabelShare()
+    early_stop: EarlyStop | None = None  # None = all steps are taken
     precision: str = "auto"  # "auto" = bf16 where the processor is fast at it, else fp32
     series_policy: str = "first"
     shuffle_reports: bool = False  # control: reports permuted between training patients
@@ -174,7 +205,8 @@ class Recipe:
 def override(recipe: Recipe, settings: Mapping[str, str]) -> Recipe:
     """Change fields by path, as `--set optim.lr=1e-4` does.
 
-    `optim.x`, `batch_size` and `num_steps` mean every stage; `stages.0.optim.lr` means one.
+    `optim.x`, `batch_size` and `num_steps` mean every stage; `stages.0.optim.lr` means one;
+    `members.NAME.weight` names a member that the recipe need not know yet.
 
     Raises:
         RecipeError: A path or value is wrong; the nearest name is given.
@@ -184,6 +216,8 @@ def override(recipe: Recipe, settings: Mapping[str, str]) -> Recipe:
     for path, text in settings.items():
         value = _parse(text)
         keys = path.split(".")
+        if keys[0] == "members" and len(keys) == 3 and isinstance(data["members"], dict):
+            data["members"].setdefault(keys[1], codec.to_json(Member()))
         shared = keys[0] in ("optim", "batch_size", "num_steps")
         owners = data["stages"] if shared else [data]
         for owner in owners:
@@ -192,13 +226,21 @@ def override(recipe: Recipe, settings: Mapping[str, str]) -> Recipe:
     return Recipe.from_json(data)
 
 
-def check(recipe: Recipe) -> None:
+def check(
+    recipe: Recipe, *, cohort: str = "the cohort", members: Collection[str] | None = None
+) -> None:
     """Refuse a recipe that cannot run.
+
+    Args:
+        recipe: Of any origin.
+        cohort: Name of the cohort it is to learn from.
+        members: Those that the cohort has; None = not known yet.
 
     Raises:
         RecipeError: With every problem found.
     """
-    problems = [*_check_fields(recipe)]
+    problems = [*_check_fields(recipe), *_check_labels(recipe)]
+    problems += _check_members(recipe, cohort, members)
     for number, stage in enumerate(recipe.stages):
         problems += _check_stage(recipe, stage, f"stages.{number}")
     raise_problems(recipe.name, problems)
@@ -239,9 +281,42 @@ def _check_fields(recipe: Recipe) -> Iterator[str]:
         )
 
 
+def _check_labels(recipe: Recipe) -> Iterator[str]:
+    share, stop = recipe.labels.share, recipe.early_stop
+    if not 0 < share <= 1:
+        yield f"labels.share: found {share}, expected above 0, at most 1"
+    elif share < 1 and recipe.supervision != "labels":
+        yield f"labels.share: {share}, but no term learns from labels"
+    if stop is not None and min(stop.every, stop.patience) < 1:
+        yield "early_stop: every and patience must be at least 1"
+
+
+def _check_members(recipe: Recipe, cohort: str, members: Collection[str] | None) -> Iterator[str]:
+    for name, member in recipe.members.items():
+        if members is not None and name not in members:
+            known = ", ".join(sorted(members)) or "none: it is no union"
+            near = codec.nearest(name, set(members))
+            yield f"members.{name}: not a member of cohort '{cohort}' (members: {known}){near}"
+        if not (math.isfinite(member.weight) and member.weight > 0):
+            yield f"members.{name}.weight: found {member.weight}, expected a number above 0"
+        if member.sections is not None:
+            yield from _check_sections(member.sections, f"members.{name}.sections")
+    yield from _check_sections(recipe.text_plan.sections, "text_plan.sections")
+
+
+def _check_sections(sections: tuple[str, ...], path: str) -> Iterator[str]:
+    if not sections:
+        yield f"{path}: none, expected one or more of {SECTIONS}"
+    for name in sections:
+        if name not in SECTIONS:
+            yield f"{path}: unknown '{name}'{codec.nearest(name, set(SECTIONS))}"
+
+
 def _check_stage(recipe: Recipe, stage: Stage, path: str) -> Iterator[str]:
     if stage.num_steps < 1 or stage.batch_size < 1 or stage.optim.accumulate < 1:
         yield f"{path}: num_steps, batch_size and optim.accumulate must be at least 1"
+    if not 0 < stage.optim.layer_decay <= 1:
+        yield f"{path}.optim.layer_decay: found {stage.optim.layer_decay}, expected (0, 1]"
     for name in stage.trainable:
         if name not in TRAINABLE:
             yield f"{path}.trainable: unknown '{name}'{codec.nearest(name, set(TRAINABLE))}"

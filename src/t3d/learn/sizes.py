@@ -24,6 +24,7 @@ STEPS: dict[str, dict[str, int]] = {
     "t3d_plus/terms": {"demo": 800, "phantom": 600, "paper": 8000},
     "t3d_plus/align": {"demo": 300, "phantom": 300, "paper": 4000},
     "supervised": {"demo": 700, "phantom": 600, "paper": 8000},
+    "finetune": {"demo": 700, "phantom": 600, "paper": 4000},
 }
 """Optimiser steps. At demo size they are set so that recipes cost equal core-seconds."""
 

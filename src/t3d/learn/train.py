@@ -18,23 +18,27 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from t3d.cohort.people import people
 from t3d.cohort.store import Cohort
 from t3d.errors import RecipeError
 from t3d.learn import checkpoint
 from t3d.learn.build import build_model, build_objectives, objective_name
 from t3d.learn.checkpoint import State
-from t3d.learn.corpus import Corpus, read_corpus
+from t3d.learn.corpus import Corpus, members_of, read_corpus
 from t3d.learn.fitted import Fitted, fit
 from t3d.learn.optim import load_state_tensors, make_optimiser, set_rates, state_tensors
 from t3d.learn.parts import StepAware
 from t3d.learn.precision import pick_device, resolve_precision
-from t3d.learn.recipe import Recipe, Stage
+from t3d.learn.recipe import Recipe, Stage, check
+from t3d.learn.shares import labelled_studies
+from t3d.learn.start import Start, open_start
 from t3d.learn.texts import text_reader
 from t3d.learn.trained import Trained, check_preparation, open_grids
 from t3d.learn.views import Loader
 from t3d.model.encoders.hf_text import HFTextNet, ReportReader
 from t3d.model.encoders.resnet import fast_bf16
 from t3d.model.tensors import Batch, Encoded, to_device
+from t3d.text.findings import CT_RATE_18
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +75,7 @@ def train(
     cohort: Cohort,
     out: Path,
     *,
+    init: Path | None = None,
     dev: DevScore | None = None,
     plan: Plan | None = None,
     progress: Progress | None = None,
@@ -78,9 +83,10 @@ def train(
     """Train a recipe on a cohort's train split; continue where a run in `out` stopped.
 
     Args:
-        recipe: Checked.
-        cohort: Holds the recipe's preparation.
+        recipe: What to train.
+        cohort: Holds the recipe's preparation, and the members it names.
         out: The run's folder.
+        init: The checkpoint that the recipe's `init` names; not needed to continue a run.
         dev: Scores a model on the dev split; its entry "select" chooses the best
             checkpoint. None = the last step is the best.
         plan: How the run is watched.
@@ -90,10 +96,11 @@ def train(
         The best checkpoint's folder.
 
     Raises:
-        RecipeError: `out` holds a run of another recipe or cohort, or nothing can be learnt.
+        RecipeError: The recipe cannot run on this cohort, `out` holds a run of another recipe or
+            cohort, or nothing can be learnt.
         CheckpointError: The checkpoint to resume from is damaged.
     """
-    run = Run(recipe, cohort, out, dev=dev, plan=plan or Plan(), progress=progress)
+    run = Run(recipe, cohort, out, init=init, dev=dev, plan=plan or Plan(), progress=progress)
     run.resume()
     run.go()
     return checkpoint.resolve(out)
@@ -108,44 +115,87 @@ class Run:
         cohort: Cohort,
         out: Path,
         *,
+        init: Path | None,
         dev: DevScore | None,
         plan: Plan,
         progress: Progress | None,
     ) -> None:
         self.recipe, self.cohort, self.out = recipe, cohort, out
         self.dev, self.plan, self.progress = dev, plan, progress
+        check(recipe, cohort=cohort.path.name, members=members_of(cohort))
         out.mkdir(parents=True, exist_ok=True)
         steps = checkpoint.list_steps(out)
         self.last = steps[-1] if steps else None
         shuffle = recipe.seed if recipe.shuffle_reports else None
         reports = recipe.supervision == "reports"
         self.corpus: Corpus = read_corpus(
-            cohort, "train", with_reports=reports, shuffle_seed=shuffle
+            cohort,
+            "train",
+            with_reports=reports,
+            members=recipe.members,
+            only=self._labelled(),
+            shuffle_seed=shuffle,
         )
-        self.fitted: Fitted = self._fitted()
+        start = open_start(recipe, init) if self.last is None else None
+        self.earlier = self._earlier(start)
+        self.fitted: Fitted = self._fitted(start)
         self.model = build_model(recipe, self.fitted, self.last)
+        if start is not None:
+            start.load_into(self.model)
         self.objectives = build_objectives(recipe, self.model, self.fitted)
         self.device = pick_device()
         self.model.to(self.device)
         self.objectives.to(self.device)
         parts = self._sides().values()
         self.frozen = {p for part in parts for p in part.parameters() if not p.requires_grad}
-        self.optimiser = make_optimiser(self._sides(), recipe.stages[0].optim)
+        by_layer = any(stage.optim.layer_decay < 1 for stage in recipe.stages)
+        self.optimiser = make_optimiser(self._sides(), recipe.stages[0].optim, by_layer=by_layer)
         self.precision = resolve_precision(recipe.precision)
         self.grids = open_grids(recipe, cohort, self.fitted)
         self.reader = text_reader(recipe, self.fitted) if recipe.text is not None else None
         self.step = 0
+        self.stops = self._stops()
         self.best: tuple[float, int] | None = None
         self.core_seconds = 0.0
         self.writer = _writer(out) if plan.tensorboard else None
         torch.manual_seed(recipe.seed)
 
-    def _fitted(self) -> Fitted:
+    def _labelled(self) -> tuple[str, ...] | None:
+        """Studies of the share of patients whose labels are read; None = all."""
+        told = self.recipe.labels
+        if told.share == 1:
+            return None
+        found = labelled_studies(self.cohort, CT_RATE_18, share=told.share, seed=told.seed)
+        log.info("labels of %d patients, %d for rare findings", found.num_patients, found.num_added)
+        return found.study_ids
+
+    def _earlier(self, start: Start | None) -> tuple[dict[str, Any], ...]:
+        """Whom the encoder had seen before this run."""
+        if start is not None:
+            return start.people
+        begun = self.last if self.recipe.init else None
+        return () if begun is None else checkpoint.load_people(begun)[1:]
+
+    def _fitted(self, start: Start | None) -> Fitted:
         if self.last is None:
             check_preparation(self.recipe.preparation, self.cohort)
-            return fit(self.recipe, self.cohort, self.corpus)
+            maps = None if start is None else start.maps
+            return fit(self.recipe, self.cohort, self.corpus, maps=maps)
         checkpoint.verify(self.last)
         return checkpoint.load_fitted(self.last)
+
+    def _stops(self) -> set[int]:
+        """Steps with a dev score; those of early stopping are the recipe's own."""
+        early, total = self.recipe.early_stop, self.recipe.num_steps
+        if early is None:
+            return evaluation_steps(total, self.plan.num_evaluations)
+        if self.dev is None:
+            raise RecipeError(
+                f"recipe '{self.recipe.name}' stops early, and nothing scores it on dev",
+                expected="a cohort with a dev split, or a recipe without early_stop",
+                fix="prepare dev patients, or --set early_stop=null",
+            )
+        return {*range(early.every, total, early.every), total}
 
     def _sides(self) -> dict[str, nn.Module]:
         image = [m for m in (self.model.image, self.model.image_head) if m is not None]
@@ -184,8 +234,7 @@ class Run:
 
     def go(self) -> None:
         """Take the steps that are left."""
-        stops = evaluation_steps(self.recipe.num_steps, self.plan.num_evaluations)
-        first = 0
+        stops, first = self.stops, 0
         for number, stage in enumerate(self.recipe.stages):
             last = first + stage.num_steps
             if self.step < last:
@@ -195,7 +244,16 @@ class Run:
             first = last
 
     def _stopped(self) -> bool:
-        return self.plan.stop_after is not None and self.step >= self.plan.stop_after
+        if self.plan.stop_after is not None and self.step >= self.plan.stop_after:
+            return True
+        return (
+            self.recipe.early_stop is not None and self._waited() >= self.recipe.early_stop.patience
+        )
+
+    def _waited(self) -> int:
+        """Dev scores since the best one; told by what a checkpoint keeps, so it resumes."""
+        best = self.best[1] if self.best else 0
+        return sum(best < stop <= self.step for stop in self.stops)
 
     def _stage(self, number: int, stage: Stage, first: int, stops: set[int]) -> None:
         loader = Loader(
@@ -221,8 +279,8 @@ class Run:
 
     def _take_step(self, loader: Loader, stage: Stage, local: int) -> dict[str, float]:
         """Take one optimiser step; give losses and gauges."""
-        self.model.train()
-        self.objectives.train()
+        for side, module in self._sides().items():  # a frozen batch norm must not follow the batch
+            module.train(side in stage.trainable)
         rate = set_rates(self.optimiser, stage.optim, local, stage.num_steps)
         for term in stage.terms:
             module = self.objectives[objective_name(term.objective)]
@@ -322,10 +380,16 @@ class Run:
             fitted=self.fitted,
             model=self._module().state_dict(),
             state=State(step=self.step, tensors=tensors, numbers=numbers),
-            patients=self.corpus.patient_ids,
+            people=self._people(),
+            earlier=self.earlier,
             extra={"cohort": self.cohort.digest, "precision": self.precision},
             write_parts=self._write_parts,
         )
+
+    def _people(self) -> set[str]:
+        """Name the training patients as any cohort may know them."""
+        known = people(self.cohort, "train")
+        return {name for study_id in self.corpus.study_ids for name in known[study_id]}
 
     def _write_parts(self, folder: Path) -> None:
         if isinstance(self.model.text, HFTextNet):

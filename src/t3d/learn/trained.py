@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -19,19 +20,23 @@ from t3d.learn.corpus import sentences_of
 from t3d.learn.domain import DomainVerdict, judge
 from t3d.learn.fitted import Fitted
 from t3d.learn.grids import Grids, StemGrids, VoxelGrids, box_edges, stem_of, windowed
+from t3d.learn.losses import sentence_means
 from t3d.learn.objectives.classify import ClassifyModule
+from t3d.learn.objectives.sentence_match import SentenceMatchNet
+from t3d.learn.pairing import places
 from t3d.learn.precision import pick_device
 from t3d.learn.recipe import Recipe
 from t3d.learn.texts import text_reader
 from t3d.learn.views import whole
-from t3d.model.encoders.statstem import StatStem
+from t3d.model.encoders.statstem import StatStem, StatStemNet
 from t3d.model.model import Model
-from t3d.model.tensors import ImageFeatures, TextBlock, ViewBlock
+from t3d.model.tensors import ImageFeatures, TextBlock, TextFeatures, ViewBlock
 from t3d.text.findings import CT_RATE_18
 from t3d.types import Preparation, Report, Volume, Zyx
 
 STUDIES_AT_ONCE = 32
 Vectors = NDArray[np.float32]
+Centres = NDArray[np.float64]
 
 
 class Trained:
@@ -97,6 +102,54 @@ class Trained:
         """Embed the first volume of each study, (N, D) of unit length."""
         features = self._study_features(cohort, study_ids)
         return np.concatenate([_embed(part) for part in features])
+
+    def embed_volumes(self, cohort: Cohort, volume_ids: Sequence[str]) -> Vectors:
+        """Embed volumes, (N, D) of unit length."""
+        features = self._volume_features(cohort, volume_ids)
+        return np.concatenate([_embed(part) for part, _ in features])
+
+    def embed_tokens(self, volume: Volume) -> tuple[Vectors, Centres]:
+        """Embed each depth of one prepared volume; compare them with `embed_snippets`.
+
+        A depth is a plane of cells of the encoder's token map. Where the recipe trained
+        `sentence_match`, its values are averaged over the plane; else the plane is pooled as the
+        encoder pools a volume and goes through the image head, which never saw a part of a scan.
+
+        Args:
+            volume: Prepared.
+
+        Returns:
+            (Z, D) of unit length and the centres (Z, 3) of the planes, (z, y, x) LPS mm.
+
+        Raises:
+            CheckpointError: The token map does not fit the image head.
+        """
+        block = self._block(volume)
+        with torch.no_grad():
+            return self._depths(self.model.encode_image(block), block)[0]
+
+    def embed_volume_tokens(
+        self, cohort: Cohort, volume_ids: Sequence[str]
+    ) -> list[tuple[Vectors, Centres]]:
+        """Embed each depth of many volumes; entries as `embed_tokens` gives them.
+
+        Raises:
+            CheckpointError: As `embed_tokens`.
+        """
+        features = self._volume_features(cohort, volume_ids)
+        return [one for part, block in features for one in self._depths(part, block)]
+
+    @torch.no_grad()
+    def embed_snippets(self, texts: Sequence[str]) -> Vectors:
+        """Embed single sentences as the depths of `embed_tokens` want them, (N, D)."""
+        matcher = self._matcher
+        if matcher is None:
+            return self.embed_text(texts)
+        told = self._text_features([(sentences_of(text), ()) for text in texts])
+        mean_NSC, present_NS = sentence_means(told.tokens, told.segment)
+        weight_NS1 = present_NS[..., None].to(mean_NSC.dtype)
+        mean_NC = (mean_NSC * weight_NS1).sum(1) / weight_NS1.sum(1).clamp(min=1)
+        return _unit(matcher.meaning(mean_NC))
 
     def pool_studies(self, cohort: Cohort, study_ids: Sequence[str]) -> Vectors:
         """Give pooled image features before the head, (N, C)."""
@@ -182,8 +235,13 @@ class Trained:
         assert self.fitted.domain is not None
         return judge(self.fitted.domain, volume)
 
-    @torch.no_grad()
     def _embed_sections(self, texts: Sequence[tuple[Sequence[str], Sequence[str]]]) -> Vectors:
+        embed = self._text_features(texts).embed
+        assert embed is not None
+        return embed.float().cpu().numpy()
+
+    @torch.no_grad()
+    def _text_features(self, texts: Sequence[tuple[Sequence[str], Sequence[str]]]) -> TextFeatures:
         if self.recipe.text is None or not texts:
             raise CheckpointError(
                 f"recipe '{self.recipe.name}' cannot embed {len(texts)} texts",
@@ -191,19 +249,76 @@ class Trained:
             )
         reader = text_reader(self.recipe, self.fitted, self.folder)
         block: TextBlock = reader(texts)
-        embed = self.model.encode_text(block).embed
-        assert embed is not None
-        return embed.float().cpu().numpy()
+        return self.model.encode_text(block)
+
+    def _study_features(self, cohort: Cohort, study_ids: Sequence[str]) -> Iterator[ImageFeatures]:
+        first = _first_volumes(cohort)
+        volumes = [first[study_id] for study_id in study_ids]
+        return (part for part, _ in self._volume_features(cohort, volumes))
 
     @torch.no_grad()
-    def _study_features(self, cohort: Cohort, study_ids: Sequence[str]) -> list[ImageFeatures]:
+    def _volume_features(
+        self, cohort: Cohort, volume_ids: Sequence[str]
+    ) -> Iterator[tuple[ImageFeatures, ViewBlock]]:
+        """Encode volumes in their order, some at once; none stays in memory."""
         grids = open_grids(self.recipe, cohort, self.fitted)
-        first = {row.study_id: row.volume_ids[0] for row in cohort.studies() if row.volume_ids}
-        volumes = [first[study_id] for study_id in study_ids]
-        return [
-            self.model.encode_image(whole(volumes[i : i + STUDIES_AT_ONCE], grids))
-            for i in range(0, len(volumes), STUDIES_AT_ONCE)
-        ]
+        # a stem's cache holds first volumes only
+        cached = set(_first_volumes(cohort).values()) if isinstance(grids, StemGrids) else None
+        for known, group in groupby(volume_ids, lambda v: cached is None or v in cached):
+            part = list(group)
+            step = STUDIES_AT_ONCE if known else 1
+            for i in range(0, len(part), step):
+                if known:
+                    block = whole(part[i : i + step], grids)
+                else:
+                    block = self._block(cohort.volume(part[i], self.preparation.name))
+                yield self.model.encode_image(block), block
+
+    @property
+    def _matcher(self) -> SentenceMatchNet | None:
+        """The head that was trained to match sentences with places."""
+        found = [m for m in self.objectives.values() if isinstance(m, SentenceMatchNet)]
+        return found[0] if found else None
+
+    @torch.no_grad()
+    def _depths(self, features: ImageFeatures, block: ViewBlock) -> list[tuple[Vectors, Centres]]:
+        """Unit vectors and centres of the planes of each volume of a batch of whole grids."""
+        grid = features.grid[:, :1]  # (B, 1, C, z, y, x)
+        num, depth = len(grid), grid.shape[3]
+        matcher = self._matcher
+        if matcher is not None:
+            values = matcher.value(matcher.to_tokens(places(grid)))  # (B, 1, P, D), z slowest
+            planes = values.reshape(num, depth, -1, values.shape[-1]).mean(2)
+        else:
+            planes = self._headed(grid[:, 0].transpose(1, 2).flatten(0, 1)[:, :, None])
+            planes = planes.unflatten(0, (num, depth))
+        boxes = block.box_mm[:, 0].double().cpu().numpy()  # (B, 2, 3)
+        steps = (np.arange(depth) + 0.5) / depth
+        found = []
+        for plane, (low, high) in zip(planes, boxes, strict=True):
+            centres = np.tile((low + high) / 2, (depth, 1))
+            centres[:, 0] = low[0] + steps * (high[0] - low[0])
+            found.append((_unit(plane), centres))
+        return found
+
+    def _headed(self, slabs: torch.Tensor) -> torch.Tensor:
+        """Slabs (N, C, z, y, x) of a token map, pooled as their encoder does, through the head."""
+        image, head = self.model.image, self.model.image_head
+        if head is None or slabs.shape[1] != getattr(image, "grid_dim", 0):
+            raise CheckpointError(f"recipe '{self.recipe.name}' has no image head")
+        pooled = slabs.flatten(2).mean(-1).float()
+        if isinstance(image, StatStemNet):
+            peak = image.detect_norm(image.detect(slabs).flatten(2).amax(-1).float())
+            pooled = torch.cat([peak, pooled], dim=1)
+        if pooled.shape[1] != image.pooled_dim:
+            raise CheckpointError(
+                f"recipe '{self.recipe.name}': its token map has {pooled.shape[1]} channels, its "
+                f"image head reads {image.pooled_dim}",
+                expected="a token map of the last stage, or a recipe with 'sentence_match'",
+                fix="leave localization out for this model",
+            )
+        embed: torch.Tensor = head(pooled)
+        return embed
 
     def _block(self, volume: Volume) -> ViewBlock:
         if isinstance(self.recipe.image, StatStem):
@@ -252,6 +367,17 @@ def check_preparation(wanted: Preparation, cohort: Cohort) -> None:
         expected=f"the model's preparation: {wanted}",
         fix=f"t3d prepare SOURCE {cohort.path.name} --preparation {wanted.name}",
     )
+
+
+def _first_volumes(cohort: Cohort) -> dict[str, str]:
+    """The first volume of each study."""
+    return {row.study_id: row.volume_ids[0] for row in cohort.studies() if row.volume_ids}
+
+
+def _unit(rows: torch.Tensor) -> Vectors:
+    """Rows of unit length."""
+    unit: Vectors = torch.nn.functional.normalize(rows.float(), dim=-1).cpu().numpy()
+    return unit
 
 
 def _embed(features: ImageFeatures) -> Vectors:

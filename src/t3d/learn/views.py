@@ -13,6 +13,7 @@ from torch import Tensor
 from t3d.learn.corpus import Corpus
 from t3d.learn.fitted import Fitted
 from t3d.learn.grids import Grids
+from t3d.learn.order import Order
 from t3d.learn.parts import NUM_UNIFORM
 from t3d.learn.recipe import Augment, Recipe, Stage, TextPlan, View
 from t3d.learn.texts import TextReader
@@ -20,7 +21,7 @@ from t3d.model.tensors import Batch, TextBlock, ViewBlock
 from t3d.types import Zyx
 
 BOX_TRIES = 10  # draws of a box that must hold enough body; the last one is taken as it is
-ORDER, STUDY = 1, 2  # streams of random numbers
+STUDY = 2  # stream of random numbers; those of order.py are others
 
 
 class Loader:
@@ -46,16 +47,19 @@ class Loader:
         self.grids = grids
         self.reader = reader
         self.batch_size = min(self.stage.batch_size, len(corpus))
+        self.order = Order(
+            corpus.members,
+            recipe.members,
+            batch_size=self.batch_size,
+            seed=recipe.seed,
+            stage=stage,
+        )
         needs = self.stage.needs
         self.term_targets = _term_targets(fitted, corpus) if "terms" in needs.targets else None
 
     def batch(self, step: int) -> Batch:
-        """Cut the batch of a step of the stage, counted from 0.
-
-        Studies come in epochs, each a new order; the rest of an epoch that does not fill a
-        batch is left out of that epoch.
-        """
-        return self.batch_of(self._rows(step), step)
+        """Cut the batch of a step of the stage, counted from 0."""
+        return self.batch_of(self.order.rows(step), step)
 
     def batch_of(self, rows: NDArray[np.int64], step: int) -> Batch:
         """Cut a batch of given rows of the corpus; `step` picks the random numbers."""
@@ -69,13 +73,6 @@ class Loader:
         targets = {name: self._target(name, rows, streams) for name in needs.targets}
         ids = tuple(self.corpus.study_ids[row] for row in rows)
         return Batch(views=views, texts=texts, targets=targets, study_ids=ids)
-
-    def _rows(self, step: int) -> NDArray[np.int64]:
-        per_epoch = max(len(self.corpus) // self.batch_size, 1)
-        epoch, place = divmod(step, per_epoch)
-        order = np.random.default_rng([self.recipe.seed, ORDER, self.number, epoch])
-        permuted = order.permutation(len(self.corpus))
-        return permuted[place * self.batch_size : (place + 1) * self.batch_size]
 
     def _cut(
         self, view: View, rows: NDArray[np.int64], streams: Sequence[np.random.Generator]
@@ -95,10 +92,11 @@ class Loader:
         self, name: str, rows: NDArray[np.int64], streams: Sequence[np.random.Generator]
     ) -> TextBlock:
         plan = self.text_plan
-        sections = plan.sections if name == "report" else (name,)
         assert self.reader is not None
         texts = []
         for row, rng in zip(rows, streams, strict=True):
+            of_report = self.corpus.sections[row] or plan.sections
+            sections = of_report if name == "report" else (name,)
             parts = [
                 keep_some(getattr(self.corpus, section)[row], plan, rng)
                 if section in sections

@@ -8,6 +8,7 @@ from t3d.errors import RecipeError
 from t3d.learn import codec
 from t3d.learn.recipe import Recipe, check
 from t3d.recipes.clip import clip, clip_crops, clip_crops_equal_steps
+from t3d.recipes.finetune import finetune
 from t3d.recipes.supervised import supervised
 from t3d.recipes.t3d_plus import t3d_plus
 from t3d.recipes.t3d_v3 import t3d_v3, t3d_v3_match
@@ -20,6 +21,7 @@ RECIPES: tuple[Callable[[str], Recipe], ...] = (
     clip_crops_equal_steps,
     t3d_plus,
     supervised,
+    finetune,
 )
 
 

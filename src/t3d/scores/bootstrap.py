@@ -20,6 +20,8 @@ from t3d.scores.ratio import ratio
 
 Rule = Literal["linear", "order_statistic"]
 
+_BLOCK_ELEMENTS = 2_000_000  # numbers drawn at once: 16 MB a working array
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Interval:
@@ -55,18 +57,57 @@ class Draws:
         Raises:
             ProtocolError: There is no row, or no draw.
         """
-        if not len(patient_ids) or num_draws < 1:
-            raise ProtocolError(
-                f"{num_draws} draws of {len(patient_ids)} rows",
-                expected="at least one of each",
-                fix="check the split's name and the protocol's num_draws",
-            )
+        _some(len(patient_ids), num_draws)
         patients, row_patient = np.unique(np.asarray(patient_ids, dtype=str), return_inverse=True)
-        num = len(patients)
-        drawn = np.random.default_rng(seed).integers(0, num, (num_draws, num))
-        flat = drawn + num * np.arange(num_draws)[:, None]
-        counts = np.bincount(flat.ravel(), minlength=num * num_draws).reshape(num_draws, num)
-        return cls(row_patient=row_patient, counts=counts.astype(np.int32), seed=seed)
+        counts = _times_drawn(len(patients), num_draws, seed)
+        return cls(row_patient=row_patient, counts=counts, seed=seed)
+
+    @classmethod
+    def of_rows(cls, num_rows: int, *, num_draws: int, seed: int) -> Draws:
+        """Draw rows as if they were independent, as published rules do.
+
+        Here row i is the i-th number of each draw, so the order of rows matters.
+
+        Args:
+            num_rows: N.
+            num_draws: B.
+            seed: Of `numpy.random.default_rng`; the row numbers are
+                `rng.integers(0, N, (B, N))`.
+
+        Returns:
+            The draws.
+
+        Raises:
+            ProtocolError: There is no row, or no draw.
+
+        Source:
+            RadFinder utils/bootstrap.py at 7c6ab92: seed 42, 10,000 draws. INSPECT draws 1,000
+            times without a seed.
+        """
+        _some(num_rows, num_draws)
+        counts = _times_drawn(num_rows, num_draws, seed)
+        return cls(row_patient=np.arange(num_rows), counts=counts, seed=seed)
+
+    @classmethod
+    def disabled(cls, num_rows: int, *, num_draws: int = 1) -> Draws:
+        """Take every row once in every draw: with one draw the score itself.
+
+        Args:
+            num_rows: N.
+            num_draws: B.
+
+        Returns:
+            Draws without any spread: intervals of width 0.
+
+        Raises:
+            ProtocolError: There is no row, or no draw.
+
+        Source:
+            CT-CLIP scripts/bootstrap_values.py at a2a155c, 1,000 draws, resampling disabled.
+        """
+        _some(num_rows, num_draws)
+        counts = np.ones((num_draws, num_rows), dtype=np.int32)
+        return cls(row_patient=np.arange(num_rows), counts=counts, seed=-1)
 
     @cached_property
     def weights(self) -> NDArray[np.float64]:
@@ -77,6 +118,32 @@ class Draws:
     def num_patients(self) -> int:
         """P."""
         return int(self.counts.shape[1])
+
+    def total(self, values: ArrayLike) -> NDArray[np.float64]:
+        """Sum of the rows' values in every draw.
+
+        Summed by patient first, in the order of the values, so that the order of rows changes
+        nothing, not even the last digit.
+
+        Args:
+            values: (N,) or (N, C).
+
+        Returns:
+            (B,) or (B, C).
+        """
+        table = np.asarray(values, dtype=np.float64)
+        columns = table.reshape(len(table), -1).T
+        held = np.empty((self.num_patients, len(columns)))
+        for c, column in enumerate(columns):
+            order = np.argsort(column)
+            owner = self.row_patient[order]
+            held[:, c] = np.bincount(owner, weights=column[order], minlength=len(held))
+        out = np.empty((len(self.counts), len(columns)))
+        step = max(1, _BLOCK_ELEMENTS // len(held))
+        for first in range(0, len(out), step):
+            block = slice(first, first + step)
+            out[block] = self.counts[block].astype(np.float64) @ held
+        return out.reshape(len(out), *table.shape[1:])
 
     def mean(self, values: ArrayLike) -> NDArray[np.float64]:
         """Mean of one value a row in every draw.
@@ -89,10 +156,8 @@ class Draws:
         """
         rows = np.asarray(values, dtype=np.float64)
         given = np.isfinite(rows)
-        weights = self.weights
-        total = weights @ given
-        summed = weights @ np.where(given, rows, 0.0)
-        return ratio(summed, total)
+        summed = self.total(np.stack([np.where(given, rows, 0.0), given], axis=1))
+        return ratio(summed[:, 0], summed[:, 1])
 
     def median(self, values: ArrayLike) -> NDArray[np.float64]:
         """Median of one value a row in every draw (mean of the two middle ones if even).
@@ -199,6 +264,46 @@ def permutations(patient_ids: Sequence[str], *, num: int, seed: int) -> NDArray[
             table = np.array([rows_of[p] for p in by_size[size]])  # (patients, size)
             out[k, table] = table[rng.permutation(len(table))]
     return out
+
+
+def mean_over_findings(drawn: ArrayLike, *, drop_draws: bool = False) -> NDArray[np.float64]:
+    """Macro mean in every draw.
+
+    Args:
+        drawn: (B, F) values of each finding; NaN = not defined in that draw.
+        drop_draws: False: mean over the findings defined in the draw. True: a draw in which any
+            finding is not defined gives NaN, so that every draw is a mean of the same findings.
+
+    Returns:
+        (B,) means.
+    """
+    table = np.asarray(drawn, dtype=np.float64)
+    if drop_draws:
+        return np.asarray(table.mean(axis=1))
+    given = np.isfinite(table)
+    return ratio(np.where(given, table, 0.0).sum(axis=1), given.sum(axis=1))
+
+
+def _some(num_rows: int, num_draws: int) -> None:
+    """Refuse no rows or no draws."""
+    if num_rows < 1 or num_draws < 1:
+        raise ProtocolError(
+            f"{num_draws} draws of {num_rows} rows",
+            expected="at least one of each",
+            fix="check the split's name and the protocol's num_draws",
+        )
+
+
+def _times_drawn(num: int, num_draws: int, seed: int) -> NDArray[np.int32]:
+    """(B, num) how often each of `num` was drawn, from one stream of numbers cut into blocks."""
+    rng = np.random.default_rng(seed)
+    counts = np.empty((num_draws, num), dtype=np.int32)
+    step = max(1, _BLOCK_ELEMENTS // num)
+    for first in range(0, num_draws, step):
+        block = counts[first : first + step]
+        flat = rng.integers(0, num, block.shape) + num * np.arange(len(block))[:, None]
+        block[:] = np.bincount(flat.ravel(), minlength=block.size).reshape(block.shape)
+    return counts
 
 
 def _rows_by_patient(row_patient: NDArray[np.intp]) -> list[NDArray[np.intp]]:

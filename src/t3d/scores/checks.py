@@ -47,6 +47,44 @@ def scores_and_labels(
     return values, truth.astype(bool)
 
 
+def score_table(
+    scores: ArrayLike, labels: ArrayLike
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Check scores and labels of several findings at once.
+
+    Args:
+        scores: (N, F) finite.
+        labels: (N, F) 1, 0, or -1 = not stated.
+
+    Returns:
+        Scores (N, F) float64 and labels (N, F).
+
+    Raises:
+        ProtocolError: Shapes differ, a score is not finite, or a label is not 1, 0 or -1.
+    """
+    values, truth = np.asarray(scores, dtype=np.float64), np.asarray(labels)
+    if values.ndim != 2 or values.shape != truth.shape:
+        raise ProtocolError(
+            f"scores of shape {values.shape} beside labels of shape {truth.shape}",
+            expected="two tables (N, F), one label for each score",
+            fix="one row a study, one column a finding, in the same order",
+        )
+    bad = int(np.count_nonzero(~np.isfinite(values)))
+    if bad:
+        raise ProtocolError(
+            f"{bad} of {values.size} scores are not finite",
+            expected="a finite score for every study and finding",
+            fix="find why the model gives none, or fill them with missing.worst_case",
+        )
+    if not np.isin(truth, (-1, 0, 1)).all():
+        raise ProtocolError(
+            f"labels hold {sorted(set(np.unique(truth).tolist()) - {-1, 0, 1})}",
+            expected="1, 0, or -1 = not stated",
+            fix="read labels with t3d.cohort.labels",
+        )
+    return values, truth.astype(np.int64)
+
+
 def both_classes(labels: NDArray[np.bool_]) -> None:
     """Refuse labels that are all positive or all negative.
 

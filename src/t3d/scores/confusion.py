@@ -1,4 +1,4 @@
-"""Scores of yes/no answers, for one set of studies or for many resamples at once."""
+"""Scores of yes/no answers, for one set of studies or for many resamples and findings at once."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Confusion:
-    """Counts of right and wrong answers; each field is (B,), one entry a draw.
+    """Counts of right and wrong answers; each field is (B,), or (B, F): an entry a draw.
 
     Every ratio with an empty denominator is 0, never NaN, except where a whole class is
     missing from the truth: sensitivity without positives and specificity without negatives
-    (and the balanced accuracy made of them) are NaN.
+    (and the balanced accuracy made of them) are NaN. Counts that are NaN (no threshold could be
+    fitted) give NaN. Macro is `bootstrap.mean_over_findings` of a measure, micro that of `pooled`.
     """
 
     true_positive: Floats
@@ -88,6 +89,49 @@ MEASURES: tuple[str, ...] = (
     "balanced_accuracy",
 )
 """Names of the scores a `Confusion` gives."""
+
+
+def pooled(answers: Confusion) -> Confusion:
+    """Add up the answers of all findings (micro).
+
+    Args:
+        answers: Counts, each (B, F).
+
+    Returns:
+        Counts, each (B,); findings without counts (NaN) are left out.
+    """
+    return Confusion(
+        true_positive=np.nansum(answers.true_positive, axis=-1),
+        false_positive=np.nansum(answers.false_positive, axis=-1),
+        true_negative=np.nansum(answers.true_negative, axis=-1),
+        false_negative=np.nansum(answers.false_negative, axis=-1),
+    )
+
+
+def crg(answers: Confusion) -> Floats:
+    """CRG of pooled answers: what a hit and a miss weigh follows from how rare positives are.
+
+    Formula: X answers, A of them truly positive; r = (X - A) / (2 A), U = (X - A) / 2,
+    s = r TP - r FN - FP; CRG = U / (2 U - s).
+    Check: 3 studies x 4 findings, TP 2, FN 1, FP 1 -> r 1.5, U 4.5, s .5: 9/17 = .529412.
+    All-negative, all-positive and every answer independent of the truth get exactly 1/3.
+
+    Args:
+        answers: Counts pooled over findings, each (B,).
+
+    Returns:
+        (B,) between .2 and 1; NaN without positives (the released code fails there), 0 without
+        negatives.
+
+    Source:
+        arXiv:2505.17167; VLM3D-Dockers crg_score.py.
+    """
+    positives = answers.true_positive + answers.false_negative
+    negatives = answers.true_negative + answers.false_positive
+    weight = ratio(negatives, 2 * positives)
+    score = weight * (answers.true_positive - answers.false_negative) - answers.false_positive
+    whole = negatives - score  # 2 U = X - A = the negatives
+    return np.where(np.isnan(weight), np.nan, ratio(negatives / 2, whole, empty=0.0))
 
 
 def confusion(

@@ -15,10 +15,10 @@ def ratio(part: ArrayLike, whole: ArrayLike, *, empty: float = float("nan")) -> 
         empty: Result where `whole` <= 0.
 
     Returns:
-        part / whole, float64.
+        part / whole, float64; NaN where either is NaN.
     """
     over = np.asarray(whole, dtype=np.float64)
     under = np.asarray(part, dtype=np.float64)
     out = np.full(np.broadcast_shapes(under.shape, over.shape), empty)
-    np.divide(under, over, out=out, where=over > 0)
+    np.divide(under, over, out=out, where=~(over <= 0))
     return out

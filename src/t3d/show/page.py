@@ -1,4 +1,4 @@
-"""Self-contained HTML pages: the demo, one training run, one evaluation.
+"""Self-contained HTML pages: the demo and one training run (`evaluation.py`: one evaluation).
 
 Everything is read from files, so a page can be drawn again without training. A page carries its
 pictures within itself, loads nothing and runs no script; a missing number is written as such.
@@ -19,15 +19,14 @@ import jinja2
 import t3d
 from t3d.cohort.store import Cohort
 from t3d.errors import SourceError, StoreError
-from t3d.judge.results import read_results
 from t3d.show import cases, tables
 from t3d.show.charts import Curve, Dot, DotChart, LineChart, dot_chart, line_chart
 from t3d.show.gates import demo_gates, meter_gates
 from t3d.show.headline import best_recipe, headline
 from t3d.show.records import DemoRecord, RunRecord, read_demo, read_run
 from t3d.show.redraw import phantom_redraw
-from t3d.show.wording import is_measured, seconds
-from t3d.types import Metric, Result
+from t3d.show.wording import seconds
+from t3d.types import Metric
 
 if TYPE_CHECKING:
     from t3d.show.records import RecipeRecord
@@ -46,19 +45,6 @@ class RunView:
     charts: tuple[LineChart, ...]
     recipe: str  # JSON, indented
     broken: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ResultView:
-    """An evaluation as the templates draw it."""
-
-    task: str
-    protocol: str
-    metrics: tables.Table
-    chart: DotChart | None
-    counts: tables.Table
-    excluded: tables.Table
-    provenance: tables.Table
 
 
 def demo_page(root: Path, out: Path) -> Path:
@@ -126,24 +112,6 @@ def run_page(run: Path, out: Path) -> Path:
         facts=tables.fact_table("This run", _run_facts(record)),
     )
     return write_page(page, out)
-
-
-def result_page(folder: Path, out: Path | None = None) -> Path:
-    """Draw the report of an evaluation.
-
-    Args:
-        folder: Folder with `result.json`.
-        out: File or folder to write; `folder/report.html` where none is given.
-
-    Returns:
-        The file written.
-
-    Raises:
-        ProtocolError: `result.json` is missing or not a list of results.
-    """
-    views = [_result_view(result) for result in read_results(folder)]
-    page = fill_template("result.html.jinja", title="t3d evaluation", results=views)
-    return write_page(page, folder if out is None else out)
 
 
 def fill_template(template: str, **values: Any) -> str:
@@ -368,23 +336,3 @@ def _run_facts(run: RunRecord) -> dict[str, str]:
         "evaluations": str(len(run.evaluations)),
         "core time": seconds(spent) if _is_number(spent) else "",
     }
-
-
-def _result_view(result: Result) -> ResultView:
-    """One evaluation for the template."""
-    drawn = [m for m in result.metrics if is_measured(m) and 0 <= m.value <= 1]
-    chart = None
-    if drawn:
-        dots = [Dot(name=m.name, value=m.value, low=m.low, high=m.high, colour=2) for m in drawn]
-        chart = dot_chart("values between 0 and 1, with intervals", dots, span=(0.0, 1.0))
-    counts = {name: str(count) for name, count in result.counts.items()}
-    excluded = {name: str(count) for name, count in result.excluded.items()}
-    return ResultView(
-        task=result.task,
-        protocol=result.protocol,
-        metrics=tables.metric_table(f"{result.task} under {result.protocol}", result.metrics),
-        chart=chart,
-        counts=tables.fact_table("Counts", counts),
-        excluded=tables.fact_table("Left out, by reason", excluded),
-        provenance=tables.fact_table("Provenance", dict(result.provenance)),
-    )

@@ -1,4 +1,4 @@
-"""Scores of a model that was told the findings: the ceiling and the logistic baseline."""
+"""Scores of a model that was told the findings, and scores made elsewhere."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from t3d.judge.classification import Scored, classify
 from t3d.judge.embeddings import ScoringModel
-from t3d.judge.outcome import Outcome, provenance
+from t3d.judge.outcome import Outcome
 from t3d.judge.results import finish
-from t3d.judge.truth import truth_of
+from t3d.judge.units import ScoreTable, judge_scores
 
 if TYPE_CHECKING:
     from t3d.cohort.store import Cohort
@@ -37,7 +36,7 @@ def run(
         cohort: With labels, and items where sizes are known.
         protocol: Rules.
         name: Names the score columns.
-        dev: Split that thresholds come from.
+        dev: Split that thresholds come from, where the protocol says so.
         test: Split that is scored.
         out: Folder for `result.json` and `per_study.csv`; None = nothing is written.
 
@@ -72,7 +71,7 @@ def measure(
     name: str,
     splits: tuple[str, str] = ("dev", "test"),
 ) -> Outcome:
-    """Judge scores that were made before.
+    """Judge scores of studies that were made before.
 
     Args:
         cohort: With labels.
@@ -89,14 +88,30 @@ def measure(
         ProtocolError: As `run`.
     """
     dev, test = (
-        Scored(truth=truth_of(cohort, split, findings), scores=rows.astype(np.float64))
+        _of_studies(cohort, split, findings, rows.astype(np.float64))
         for split, rows in zip(splits, scores, strict=True)
     )
-    return classify(
-        dev,
-        test,
+    return judge_scores(
+        cohort,
         protocol,
+        tables=(dev, test),
         task="supervised",
         column=name,
-        provenance=provenance(cohort, protocol, scores=name, dev=splits[0], test=splits[1]),
+        splits=splits,
+        facts={"scores": name},
+    )
+
+
+def _of_studies(
+    cohort: Cohort, split: str, findings: tuple[str, ...], scores: NDArray[np.float64]
+) -> ScoreTable:
+    """Scores of whole studies, in the cohort's order."""
+    ids = tuple(study.study_id for study in cohort.studies(split))
+    return ScoreTable(
+        findings=findings,
+        volume_ids=ids,
+        study_ids=ids,
+        order=(0,) * len(ids),
+        scores=scores,
+        whole_studies=True,
     )

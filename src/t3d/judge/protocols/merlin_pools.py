@@ -1,0 +1,43 @@
+"""Retrieval in random pools on Merlin, as SPECTRE and as RadFinder cut them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from t3d.judge.protocol import Intervals, Protocol, Retrieval
+from t3d.scores.pools import RADFINDER_POOLS, SPECTRE_POOLS
+
+_SPREAD = "an interval over repeats is spread over partitions, not sampling error"
+
+MERLIN_POOLS_SPECTRE = Protocol(
+    name="merlin_pools_spectre",
+    source=SPECTRE_POOLS.source,
+    code="cclaess/SPECTRE@9260676",
+    retrieval=Retrieval(
+        pool="split",
+        similarity="cosine",
+        text="findings and impression, each on its own",
+        directions=("t2i",),
+        ks=SPECTRE_POOLS.ks,
+        credit="own",
+        ties="lowest_index",
+        median="none",
+        expected=(("studies", 5137),),
+    ),
+    pools=SPECTRE_POOLS,
+    intervals=Intervals(resample="none", num_draws=1, seed=0, refit=False, percentiles="linear"),
+    floor="R@K = K of the pool size",
+    ceiling="1",
+    warnings=(_SPREAD,),
+    score_decimals=None,
+)
+"""The last pool stays even where it is too short."""
+
+MERLIN_POOLS_RADFINDER = replace(
+    MERLIN_POOLS_SPECTRE,
+    name="merlin_pools_radfinder",
+    source=RADFINDER_POOLS.source,
+    code="lmb-freiburg/radfinder@7c6ab92",
+    pools=RADFINDER_POOLS,
+)
+"""The last short pool is dropped."""
