@@ -74,8 +74,8 @@ def refit(rule: str, num: int = DRAWS) -> tuple[float, Resampled]:
 def plain_threshold(scores: Floats, labels: NDArray[np.int64], rule: str) -> float:
     """Find a threshold as the published loops do."""
     if rule == "radfinder_youden":
-        fpr, tpr, thresholds = sk.roc_curve(labels, scores)
-        best = float(thresholds[np.argmax(tpr - fpr)])
+        across, up, thresholds = sk.roc_curve(labels, scores)
+        best = float(thresholds[np.argmax(up - across)])
         return best if math.isfinite(best) else 0.5
     best, chosen = math.inf, math.nan
     for threshold in GRID:

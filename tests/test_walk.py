@@ -45,7 +45,9 @@ def test_results_hold_both_prompt_sets_and_retrieval(walked: Path) -> None:
     tasks = [(r["task"], r["provenance"].get("prompts", "")) for r in results]
     assert tasks[:2] == [("zero_shot", "template"), ("zero_shot", "bank")]
     ran = {r["task"] for r in results if r["metrics"]}
-    assert ran >= {"calibration", "probe", "retrieval", "neighbours", "localization"}
+    assert ran >= {"calibration", "probe", "retrieval"}
+    lacking = {r["task"]: r["excluded"] for r in results if not r["metrics"]}
+    assert all(lacking.values())  # each says why, such as too few patients for a pool
     assert (walked / "results" / "prompts-bank.json").is_file()
     assert len((walked / "results" / "per_study.csv").read_text().splitlines()) == 17
 

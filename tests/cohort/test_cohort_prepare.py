@@ -182,6 +182,36 @@ def test_each_failed_study_is_set_aside_with_its_reason(
     assert (again.done, again.skipped) == (0, 9)
 
 
+def test_a_study_that_the_mended_table_lists_is_prepared_without_being_asked_for_again(
+    make_folder: MakeFolder, tmp_path: Path, tiny: Preparation
+) -> None:
+    root, out = make_folder(3), tmp_path / "c"
+    rows = rows_of(root)
+    write_table(root, rows[:2])
+    assert prepare(Folder(root), out, tiny, workers=0).failed == {"unlisted_file": 1}
+    assert [one.study_id for one in Cohort.open(out).failures()] == ["p0002"]
+    write_table(root, rows)
+    again = prepare(Folder(root), out, tiny, workers=0)
+    assert (again.done, again.skipped, dict(again.failed)) == (1, 2, {})
+    prepare(Folder(root), tmp_path / "once", tiny, workers=0)
+    assert Cohort.open(out).digest == Cohort.open(tmp_path / "once").digest
+
+
+def test_a_mended_study_whose_file_is_broken_is_set_aside_for_that_reason_alone(
+    make_folder: MakeFolder, tmp_path: Path, tiny: Preparation
+) -> None:
+    root, out = make_folder(2), tmp_path / "c"
+    rows = rows_of(root)
+    volume = root / "volumes" / "p0001.nii.gz"
+    volume.write_bytes(volume.read_bytes()[:-9])
+    write_table(root, rows[:1])
+    prepare(Folder(root), out, tiny, workers=0)
+    write_table(root, rows)
+    assert prepare(Folder(root), out, tiny, workers=0).failed == {"unreadable": 1}
+    assert [one.reason for one in Cohort.open(out).failures()] == ["unreadable"]
+    assert prepare(Folder(root), out, tiny, workers=0).failed == {}
+
+
 def test_what_failed_is_tried_again_when_asked(
     make_folder: MakeFolder, tmp_path: Path, tiny: Preparation
 ) -> None:

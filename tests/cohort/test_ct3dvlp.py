@@ -388,11 +388,12 @@ def test_the_checkpoint_is_judged_on_ct_rates_validation_patients(
     walk: Walk, tmp_path: Path
 ) -> None:
     cohort = own_cohort(walk, tmp_path / "own", "dev_share=0.05")
-    told = ("evaluate", walk.root / "run", "--out", tmp_path / "out", "--cohort", cohort)
-    assert here(*told) == 0
+    words = ("evaluate", walk.root / "run", "--out", tmp_path / "out", "--cohort", cohort)
+    assert here(*words) == 0
     results = json.loads((tmp_path / "out" / "result.json").read_text())
-    assert {result["task"] for result in results} == {"zero_shot", "retrieval"}
-    assert {result["counts"]["studies"] for result in results} == {12}
+    told = [(one["task"], one["counts"].get("studies")) for one in results]
+    assert {("zero_shot", 12), ("retrieval", 12)} <= set(told)
+    assert {number for task, number in told if task in ("zero_shot", "retrieval")} == {12}
 
 
 @pytest.mark.slow

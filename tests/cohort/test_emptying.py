@@ -383,7 +383,8 @@ def test_sources_that_would_list_other_studies_afterwards_are_refused_whatever_i
     by_depth = Union({"ct_rate": CtRate(whole_corpus(tmp_path / "c"))}, rules=Rules(min_slices=9))
     dicom = next((real_data / "dicom").iterdir())
     with DicomFolder(dicom, key=tmp_path / "key") as tree:
-        for source in (Folder(root), by_depth, tree):
+        nested = [Union({"ours": one}) for one in (by_depth, tree)]
+        for source in (Folder(root), by_depth, tree, *nested):
             with pytest.raises(SourceError, match="cannot be deleted while preparing"):
                 Emptier(source, tmp_path / "cohort", force=True)
 

@@ -507,6 +507,13 @@ def test_an_addendum_without_split_and_labels_does_not_contradict_its_report(pai
     assert "report_addenda" in studies[1].facts
 
 
+def test_an_addendum_by_its_own_words_alone_is_no_second_final_report(pairing: Any) -> None:
+    late = {**BY_UID, "findings": "", "report": "ADDENDUM: Seen again."}
+    studies, _ = pairing(BY_UID, late)
+    assert studies[1].reports == (Report(findings="One.", impression="Addendum: Seen again."),)
+    assert studies[1].facts["report_addenda"] == "1"
+
+
 def test_two_preliminary_reports_are_ambiguous_until_a_final_one_is_there(pairing: Any) -> None:
     early = [{**BY_UID, **EARLY}, {**BY_UID, **EARLY, "findings": "Nor yet."}]
     studies, told = pairing(*early)

@@ -56,7 +56,7 @@ def drawn(i: int, names: Sequence[str], share: float = 0.4) -> dict[str, int]:
     return {n: int(rng.random() < share) if i > 1 else i for n in names}
 
 
-def ct_rate(root: Path) -> Cohort:
+def ct_rate(root: Path, preparation: Preparation = TINY) -> Cohort:
     """24 validation patients, 12 training ones of whom about half are dev."""
     metadata, reports, labels = [], [], []
     for split, count in (("train", 14), ("valid", 24)):
@@ -76,7 +76,7 @@ def ct_rate(root: Path) -> Cohort:
         write_table(root / "radiology_text_reports" / f"{long}_reports.csv", reports)
         write_table(root / "multi_abnormality_labels" / f"{split}_predicted_labels.csv", labels)
         metadata, reports, labels = [], [], []
-    return _prepared(CtRate(root, dev_share=0.5), root)
+    return _prepared(CtRate(root, dev_share=0.5), root, preparation)
 
 
 def rad_chestct(root: Path) -> Cohort:
@@ -161,9 +161,9 @@ def rexgrounding(root: Path) -> Cohort:
     return _prepared(ReXGrounding(root, volumes=str(root / "ct-rate")), root)
 
 
-def _prepared(source: object, root: Path) -> Cohort:
+def _prepared(source: object, root: Path, preparation: Preparation = TINY) -> Cohort:
     """A cohort of it, beside the folder."""
     out = root.parent / f"{root.name}-cohort"
-    done = prepare(source, out, TINY, workers=0, ignore_disk=True)
+    done = prepare(source, out, preparation, workers=0, ignore_disk=True)
     assert not done.failed, done.failed
     return Cohort.open(out)

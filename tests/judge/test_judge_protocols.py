@@ -53,8 +53,8 @@ DIGESTS = {
     "radfinder_external": "921db6a4f00e6fc7",
     "vlm3d": "88ed7625fa1a461b",
     "inspect": "3e8782313c91dde9",
-    "merlin_pools_spectre": "42f915379a3056b3",
-    "merlin_pools_radfinder": "dfa217a6d0f6daf3",
+    "merlin_pools_spectre": "e8c8de5c6961df36",
+    "merlin_pools_radfinder": "8be4d9bfca5df3ab",
     "spectre": "e5278228368df128",
     "colipri": "a505279969c61586",
     "ctclip_v2v": "47ba33ea6e1e7c20",
@@ -333,6 +333,25 @@ def test_published_figures_stand_beside_the_same_protocol_on_the_same_sample_onl
         assert figures_beside(corpus, result(protocol, counts)) == {}
     assert sample_of("ct_rate", result("x", whole)) == VALID_VOLUMES
     assert sample_of("ct_rate", result("x", firsts)) == VALID_STUDIES
+
+
+@pytest.mark.parametrize(
+    ("corpus", "task", "protocol", "metric", "counts"),
+    [
+        ("ct_rate", "retrieval", "spectre", "t2i_r@10", {"studies": 1564}),
+        ("ct_rate", "retrieval", "radfinder_dup", "t2i_r@10", {"volumes": 3039, "studies": 1564}),
+        ("merlin", "pools", "merlin_pools_spectre", "pool32_r@1:findings", {"studies": 5137}),
+    ],
+)
+def test_figures_of_retrieval_are_found_under_the_names_that_results_have(
+    corpus: str, task: str, protocol: str, metric: str, counts: dict[str, int]
+) -> None:
+    # only the own row counts in these, so the plain name is the published number
+    rules = protocol_named(protocol)
+    assert rules.retrieval is None or rules.retrieval.credit == "own"
+    metrics = (Metric(name=metric, value=0.3),)
+    found = Result(task=task, protocol=protocol, metrics=metrics, counts=counts)
+    assert figures_beside(corpus, found)[metric]
 
 
 def test_every_figure_has_a_source_a_tag_and_a_protocol_that_exists() -> None:

@@ -14,12 +14,16 @@ import pytest
 
 import made_trees
 from t3d.cohort.store import Cohort
+from t3d.ct.preparations import named_preparation
 from t3d.errors import ProtocolError
-from t3d.judge import rules, suites
+from t3d.judge import rules, steps, suites
 from t3d.judge.nulls import nulls_of
+from t3d.judge.protocol import PARTS
 from t3d.judge.protocols import protocol_named
 from t3d.judge.results import read_results
 from t3d.judge.suites import SUITE_FILE, SUITES, needs_of, run_suite
+from t3d.learn.train import Plan, train
+from t3d.recipes import recipe
 from t3d.text.findings import CT_RATE_18
 from t3d.types import Report
 
@@ -36,7 +40,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
         return replace(protocol, intervals=draws, num_permutations=2)
 
     monkeypatch.setattr(suites, "protocol_named", few)
-    monkeypatch.setattr(suites, "nulls_of", partial(nulls_of, names=("age", "header")))
+    monkeypatch.setattr(steps, "nulls_of", partial(nulls_of, names=("age", "header")))
     monkeypatch.setattr(rules, "NUM_RANDOM", 1)
 
 
@@ -91,7 +95,7 @@ def test_scores_of_ct_rate_go_through_every_protocol_of_its_suite(
     report = run_suite("ct_rate", path, ct_rate, tmp_path / "out", by=("sex",), nulls=False)
     served = {r.protocol for r in report.results if r.task == "supervised"}
     assert served == set(suites.suite_named("ct_rate").classification)
-    assert {name.split()[0] for name in report.refused} == {"retrieval"}
+    assert {name.split()[0] for name in report.refused} == {"retrieval", "neighbours"}
     assert "24 studies are scored, 1,564 in the whole corpus" in report.notes
     assert "ctclip: 36 volumes, the original 3,039" in report.notes
     plain = read_results(tmp_path / "out" / "plain")
@@ -105,14 +109,15 @@ def test_scores_of_ct_rate_go_through_every_protocol_of_its_suite(
 
 def reduced(monkeypatch: pytest.MonkeyPatch, **protocols: tuple[str, ...]) -> None:
     """Leave only some protocols in the suite of CT-RATE."""
-    few = replace(suites.suite_named("ct_rate"), **protocols)
+    none = dict.fromkeys(PARTS, ())
+    few = replace(suites.suite_named("ct_rate"), **{**none, **protocols})
     monkeypatch.setattr(suites, "SUITES", (few,))
 
 
 def test_a_model_is_asked_with_each_protocols_prompts(
     ct_rate: Cohort, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    reduced(monkeypatch, classification=("plain", "fvlm"), retrieval=())
+    reduced(monkeypatch, classification=("plain", "fvlm"))
     report = run_suite("ct_rate", Model(), ct_rate, nulls=False)
     assert report.refused == {}
     asked = {r.protocol: r.provenance["prompts"] for r in report.results}
@@ -184,6 +189,7 @@ def test_sentences_of_rexgrounding_find_their_volume(tmp_path: Path) -> None:
     report = run_suite("rexgrounding", Model(), cohort)
     found = {m.name: m.value for r in report.results if r.task == "retrieval" for m in r.metrics}
     assert found["t2i_r@5_strict"] == 1.0
+    assert report.refused == {"localization radfinder": "the model has no embed_tokens"}
 
 
 @pytest.mark.parametrize("suite", SUITES, ids=lambda s: s.name)
@@ -195,8 +201,8 @@ def test_an_absent_corpus_is_described_by_what_the_real_one_needs(suite: suites.
     for part in (suite.access, suite.page, suite.command, *suite.files):
         assert part in text
     assert (ROOT / suite.page).is_file()
-    names = (*suite.classification, *suite.retrieval)
-    assert all(protocol_named(name).name == name for name in names)
+    for part, names in suite.tasks.items():
+        assert all(getattr(protocol_named(name), part) is not None for name in names)
 
 
 def test_a_cohort_of_another_corpus_an_unknown_suite_and_fact_are_errors(ct_rate: Cohort) -> None:
@@ -217,4 +223,88 @@ def test_a_suite_that_nothing_serves_says_why_for_each_protocol(
     with pytest.raises(ProtocolError, match="none of its protocols could be served") as told:
         run_suite("ct_rate", path, ct_rate)
     assert "classification ctclip: protocol 'ctclip': no scores for" in str(told.value)
-    assert "retrieval spectre: file 'one' has no embeddings" in str(told.value)
+    assert "retrieval spectre: the file has no embeddings" in str(told.value)
+
+
+class Wordy(Model):
+    """Has seen the texts that it is asked with, and gives rows of any length."""
+
+    def __init__(self) -> None:
+        self.texts: set[str] = set()
+
+    def embed_text(self, texts: list[str]) -> object:
+        self.texts |= set(texts)
+        return 3 * np.asarray(super().embed_text(texts))
+
+
+def test_reports_are_worded_as_each_protocol_words_them(
+    ct_rate: Cohort, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reduced(monkeypatch, retrieval=("ctclip", "radfinder"))
+    model = Wordy()
+    report = run_suite("ct_rate", model, ct_rate, nulls=False)
+    assert report.refused == {}
+    assert "Case 3.As said." in model.texts  # ctclip: no space between
+    assert "Findings: Case 3.\nImpressions: As said.\n" in model.texts
+    assert "radfinder: 24 volumes, the original 1,564" in report.notes
+
+
+def test_merlins_pools_are_dealt_and_nothing_else_carries_their_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cohort = made_trees.merlin(tmp_path / "merlin")
+    plain = suites.protocol_named
+
+    def small(name: str) -> object:
+        protocol = plain(name)
+        pools = replace(protocol.pools, sizes=(5,), num_repeats=min(3, protocol.pools.num_repeats))
+        return replace(protocol, pools=pools)
+
+    monkeypatch.setattr(suites, "protocol_named", small)
+    few = replace(suites.suite_named("merlin"), classification=(), retrieval=())
+    monkeypatch.setattr(suites, "SUITES", (few,))
+    report = run_suite("merlin", Model(), cohort, tmp_path / "out")
+    told = {r.protocol: r for r in report.results}
+    assert {r.task for r in report.results} == {"pools"}
+    assert set(told) == {"plain", "merlin_pools_spectre", "merlin_pools_radfinder"}
+    assert {r.counts["studies"] for r in report.results} == {16}
+    for name in ("merlin_pools_spectre", "merlin_pools_radfinder"):
+        held = {m.name: m.value for m in told[name].metrics}
+        assert held["pool5_r@1:full"] == 1.0  # it knows each report
+        assert not any(m.startswith(("t2i_", "i2t_")) for m in held)
+    assert sorted(p.name for p in (tmp_path / "out").iterdir() if p.is_dir()) == sorted(told)
+
+
+def test_volumes_find_volumes_under_every_rule_of_the_suite(
+    ct_rate: Cohort, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = suites.suite_named("ct_rate").neighbours
+    reduced(monkeypatch, neighbours=names)
+    report = run_suite("ct_rate", Model(), ct_rate)
+    rows = {r.protocol: r.counts["rows"] for r in report.results}
+    assert {r.task for r in report.results} == {"neighbours"}
+    # without a pool of its own a rule of neighbours takes every volume
+    assert rows == {"ctclip_v2v": 36, "radfinder": 24}
+    # no two of these studies have all 18 labels alike, so nothing is relevant for anybody
+    assert set(report.refused) == {"neighbours plain", "neighbours spectre"}
+    assert all("is a query" in why for why in report.refused.values())
+
+
+def test_a_checkpoint_is_judged_from_its_path(tmp_path: Path) -> None:
+    cohort = made_trees.ct_rate(tmp_path / "ct_rate", named_preparation("demo"))
+    made = recipe("clip", "demo")
+    stages = tuple(replace(stage, num_steps=2, batch_size=4) for stage in made.stages)
+    plan = Plan(tensorboard=False, num_evaluations=1, log_every=1)
+    best = train(replace(made, stages=stages), cohort, tmp_path / "run", plan=plan)
+    few = replace(suites.suite_named("ct_rate"), classification=("plain",))
+    few = replace(few, retrieval=("plain",), neighbours=("ctclip_v2v",))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(suites, "SUITES", (few,))
+        report = run_suite("ct_rate", best, cohort, tmp_path / "out", nulls=False)
+    assert report.refused == {}
+    assert [r.task for r in report.results] == ["zero_shot", "retrieval", "neighbours"]
+    for result in read_results(tmp_path / "out" / "plain"):
+        assert len(result.provenance["checkpoint"]) == 64
+        assert result.provenance["recipe"] == "clip"
+        assert result.provenance["suite"] == "ct_rate"
+        assert result.provenance["version"]

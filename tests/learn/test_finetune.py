@@ -172,6 +172,29 @@ def test_a_run_ends_when_dev_has_not_risen_for_its_patience(
     assert again == best
 
 
+def test_a_score_that_stands_still_has_not_risen(
+    small_cohort: Cohort, base: Path, tmp_path: Path
+) -> None:
+    made = tuned(base, steps=20, every=2, patience=2)
+    best = train(made, small_cohort, tmp_path, init=base, dev=told(1.0, 1.0, 1.0), plan=QUIET)
+    assert steps_of(tmp_path) == [2, 4, 6]
+    assert best.name == "step-2"
+
+
+def test_a_run_that_stops_early_leaves_all_it_drew_for_tensorboard(
+    small_cohort: Cohort, base: Path, tmp_path: Path
+) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    made = tuned(base, steps=20, every=2, patience=1)
+    plan = replace(QUIET, tensorboard=True)
+    train(made, small_cohort, tmp_path, init=base, dev=told(0.6, 0.5), plan=plan)
+    drawn = EventAccumulator(str(tmp_path / "tensorboard"))
+    drawn.Reload()
+    assert [one.step for one in drawn.Scalars("train/loss")] == [1, 2, 3, 4]
+    assert [one.step for one in drawn.Scalars("dev/select")] == [2, 4]
+
+
 def test_a_score_that_rises_late_starts_the_patience_anew(
     small_cohort: Cohort, base: Path, tmp_path: Path
 ) -> None:

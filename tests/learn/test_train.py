@@ -71,6 +71,25 @@ def test_the_best_checkpoint_is_the_best_on_dev_not_the_last(
     assert (tmp_path / "best").read_text() == "step-4\n"
 
 
+def test_the_first_score_that_is_a_number_is_better_than_none(
+    small_cohort: Cohort, tmp_path: Path
+) -> None:
+    scores = iter([float("nan"), 0.3, float("nan"), 0.2])
+    plan = replace(QUIET, num_evaluations=4)
+    best = train(
+        short("clip", 8), small_cohort, tmp_path, dev=lambda _: {"select": next(scores)}, plan=plan
+    )
+    assert best.name == "step-4"
+
+
+def test_a_folder_of_a_recipe_without_texts_is_refused_by_one_with_texts(
+    small_cohort: Cohort, tmp_path: Path
+) -> None:
+    train(short("supervised", 2), small_cohort, tmp_path, plan=QUIET)
+    with pytest.raises(RecipeError, match="holds 'supervised' with another recipe"):
+        train(short("clip", 2), small_cohort, tmp_path, plan=QUIET)
+
+
 def test_a_folder_with_another_recipe_is_refused(small_cohort: Cohort, tmp_path: Path) -> None:
     train(short("clip", 2), small_cohort, tmp_path, plan=QUIET)
     with pytest.raises(RecipeError, match="another recipe or cohort"):

@@ -67,7 +67,7 @@ def corner(scores: Sequence[float], labels: Sequence[int]) -> float:
 
 
 def first_youden(scores: Sequence[float], labels: Sequence[int]) -> float:
-    """RadFinder: tpr - fpr from the strictest threshold (nothing called) down, first maximum."""
+    """RadFinder: from nothing called downwards, the first maximum of hit rate - false rate."""
     best, chosen = 0.0, math.inf
     for threshold in sorted(set(scores), reverse=True):
         tp, fp, tn, fn = count(scores, labels, threshold)

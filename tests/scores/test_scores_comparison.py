@@ -15,7 +15,7 @@ from t3d.scores.abstention import abstention, risk_at
 from t3d.scores.auroc import auroc
 from t3d.scores.bootstrap import Draws, interval, mean_over_findings
 from t3d.scores.comparison import swap_test, variance_split, with_seeds
-from t3d.scores.missing import count_missing, worst_case
+from t3d.scores.missing import worst_case
 from t3d.scores.resample import Resampled
 from t3d.scores.thresholds import RULES
 
@@ -214,11 +214,6 @@ def test_a_coverage_that_is_none_is_refused() -> None:
 
 
 # ---- missing scores ------------------------------------------------------------------------
-
-
-def test_missing_scores_are_counted_where_a_label_is_stated() -> None:
-    scores = np.array([[0.1, np.nan], [np.nan, np.inf], [np.nan, 0.5]])
-    assert count_missing(scores, [[1, 0], [0, 1], [-1, 1]]).tolist() == [1, 2]
 
 
 def test_the_worst_case_is_worse_than_any_score_that_could_have_been() -> None:

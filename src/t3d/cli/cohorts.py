@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -269,7 +270,7 @@ def _tell(made: PrepareSummary, merged: MergeSummary | None, cohort: Path) -> No
         f"{made.done} studies prepared, {made.skipped} there already, "
         f"{sum(made.failed.values())} set aside, {made.seconds:.1f} s"
     )
-    failed = dict(merged.failed if merged is not None else {}) | dict(made.failed)
+    failed = Counter(made.failed) | Counter(merged.failed if merged is not None else {})
     for reason, number in sorted(failed.items()):
         print_out(f"  {reason}: {number}")
     if failed:

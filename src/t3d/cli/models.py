@@ -14,6 +14,7 @@ from t3d.errors import T3DError
 
 if TYPE_CHECKING:
     from t3d.api import Screening
+    from t3d.judge.prompts import PromptSet
     from t3d.types import Metric, Result
 
 
@@ -106,7 +107,7 @@ def evaluate(
         as_json: Print the results as JSON.
     """
     from t3d.cohort.store import Cohort
-    from t3d.judge.evaluate import Plan, curve_of, opened
+    from t3d.judge.evaluate import Plan, curve_of
     from t3d.judge.evaluate import evaluate as run
     from t3d.judge.results import to_json
     from t3d.judge.suites import run_suite
@@ -114,8 +115,24 @@ def evaluate(
 
     known = None if cohort is None else Cohort.open(cohort)
     if suite:
-        judged = None if known is None else opened(_judged(checkpoint, scores), known)[0]
-        found = run_suite(suite, judged, known, out, nulls=nulls, by=_names(by)).results
+        not_asked = {
+            "--protocol": protocol != ("plain",),
+            "--tasks": bool(tasks),
+            "--compare": compare is not None,
+            "several --prompts": len(_names(prompts)) > 1,
+            "several --scores": len(scores) > 1,
+        }
+        _refuse_beside_suite([option for option, told in not_asked.items() if told])
+        found = run_suite(
+            suite,
+            None if known is None else _judged(checkpoint, scores),
+            known,
+            out,
+            prompts=_prompts_of(_names(prompts)),
+            allow_missing=allow_missing,
+            nulls=nulls,
+            by=_names(by),
+        ).results
     elif known is None:
         raise T3DError("no cohort", expected="--cohort FOLDER, made by t3d prepare")
     else:
@@ -148,6 +165,26 @@ def _judged(checkpoint: str, scores: tuple[Path, ...]) -> str:
             expected="a run, FILE.py:MODEL, or --scores FILE",
         )
     return checkpoint or str(scores[0])
+
+
+def _refuse_beside_suite(options: list[str]) -> None:
+    """A suite has its own protocols and tasks."""
+    if options:
+        raise T3DError(
+            f"--suite and {', '.join(options)}",
+            expected="a suite, or protocols and tasks of your own",
+            fix="leave one of them out",
+        )
+
+
+def _prompts_of(names: tuple[str, ...]) -> PromptSet | None:
+    """Prompts of a suite's protocols that leave them open."""
+    from t3d.judge.prompts import prompt_set, read_prompts
+
+    if not names:
+        return None
+    path = Path(names[0])
+    return read_prompts(path) if path.is_file() else prompt_set(names[0])
 
 
 def _names(words: tuple[str, ...]) -> tuple[str, ...]:

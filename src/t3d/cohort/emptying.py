@@ -208,11 +208,18 @@ def _reads_back(record: _Record) -> bool:
     return True
 
 
+def _reads_headers(source: Source) -> bool:
+    """Say whether a union, or one in it, chooses by what is in the files."""
+    members = getattr(source, "members", {}).values()
+    here = getattr(getattr(source, "rules", None), "min_slices", 0) > 0
+    return here or any(map(_reads_headers, members))
+
+
 def _check_source(source: Source, listing: Sequence[Study], *, force: bool) -> None:
     """Refuse what a later run would list otherwise, and ask twice before the user's own data."""
     kinds = {one.kind for one in members_of(source)}
     why = "; ".join(_NEVER[kind] for kind in sorted(kinds & set(_NEVER)))
-    if getattr(getattr(source, "rules", None), "min_slices", 0):
+    if _reads_headers(source):
         why = "it chooses by the headers of the files (min_slices)"
     if kinds & set(_OWN) and any(one.masks for study in listing for one in study.series):
         why = "masks are matched with the volumes that are there"

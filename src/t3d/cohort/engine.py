@@ -68,6 +68,7 @@ READING_ERRORS: tuple[type[Exception], ...] = (
 _THREAD_LIMITS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLOSC_NTHREADS")
 _IN_FLIGHT = 2  # one at work, one waiting, so that a worker never idles for the parent
 _AHEAD_BYTES = 32 << 10  # a waiting task must fit into the pipe, or parent and worker lock up
+LOST = ("worker_died", "out_of_memory", "out_of_time")
 TRIES = 3  # of a task whose worker died without a reason of its own
 _MAX_START_FAILURES = 3  # in a row: the fault is not in the tasks
 _LISTEN_S = 1.0  # at a time; what a wait takes longer (Ctrl-Z, a sleeping machine) is not counted
@@ -90,7 +91,7 @@ class Lost(Generic[TaskT]):
 
     task: TaskT
     exit_code: int  # negative: killed by that signal
-    reason: str = "worker_died"  # or "out_of_memory", "out_of_time"
+    reason: str = "worker_died"  # one of LOST
     message: str = ""  # for a person; names no file
 
 

@@ -52,8 +52,11 @@ class Source(Protocol):
 
 
 def members_of(source: Source) -> tuple[Source, ...]:
-    """Give the members of a union, or the source itself."""
-    return tuple(getattr(source, "members", {"": source}).values())
+    """Give the members of a union, and of unions in it, or the source itself."""
+    members = getattr(source, "members", None)
+    if members is None:
+        return (source,)
+    return tuple(one for member in members.values() for one in members_of(member))
 
 
 def roots_of(source: Source) -> tuple[Path, ...]:

@@ -10,7 +10,8 @@ from t3d.cohort.listing import SetAside
 from t3d.errors import SourceError
 from t3d.types import Study
 
-_STRICTNESS = ("", "train", "dev", "test")  # a patient of a later one is in none before it
+SPLITS = ("", "train", "dev", "test")
+"""The words for a study's split, "" = not told; a patient of a later one is in none before it."""
 
 
 def split_of(patient_id: str, *, dev: float, test: float = 0.0, seed: int = 0) -> str:
@@ -62,7 +63,7 @@ def without_leaks(studies: Iterable[Study]) -> tuple[list[Study], list[SetAside]
     splits: dict[str, set[str]] = defaultdict(set)
     for study in studies:
         splits[study.patient_id].add(study.split)
-    strictest = {patient: max(many, key=_STRICTNESS.index) for patient, many in splits.items()}
+    strictest = {patient: max(many, key=SPLITS.index) for patient, many in splits.items()}
     kept, problems = [], []
     for study in studies:
         owner = strictest[study.patient_id]

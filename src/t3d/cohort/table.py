@@ -26,6 +26,7 @@ from t3d.cohort.delimited import (
     is_absent,
     read_cells,
 )
+from t3d.cohort.patients import SPLITS
 from t3d.errors import SourceError
 from t3d.text.addenda import ResolvedReport, reports_in_row, resolve_reports
 from t3d.text.findings import CT_RATE_18
@@ -36,7 +37,6 @@ log = logging.getLogger(__name__)
 _TEXTS = ("report", "findings", "impression")
 _KNOWN = ("volume", "report", "findings", "impression", "patient", "study", "split", "language")
 _LABELS = {name.casefold(): name for name in CT_RATE_18}
-_SPLITS = ("", "train", "dev", "test")
 _LINE_END = re.compile(r"\r\n?")
 
 
@@ -145,7 +145,7 @@ def _row(
             f"{table} line {line}: 'volume' is empty", expected="a file name", fix="fill it"
         )
     split = plain.get("split", "")
-    if split not in _SPLITS:
+    if split not in SPLITS:
         raise SourceError(
             f"{table} line {line}: split {split!r}",
             expected="train, dev, test or blank",

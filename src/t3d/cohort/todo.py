@@ -11,8 +11,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from t3d.cohort import engine
 from t3d.cohort.book import Book
 from t3d.cohort.listing import SetAside
+from t3d.cohort.patients import SPLITS
 from t3d.cohort.preflight import Preflight, look_ahead, megabytes_of
 from t3d.cohort.schema import study_content
 from t3d.cohort.shards import Shard
@@ -21,8 +23,6 @@ from t3d.cohort.writer import CohortWriter
 from t3d.ct.limits import MAX_ID_CHARS
 from t3d.errors import SourceError, StoreError
 from t3d.types import MaskPart, Preparation, Series, Study
-
-SPLITS = ("", "train", "dev", "test")
 
 
 def check_listing(listing: Sequence[Study], writer: CohortWriter) -> str:
@@ -102,12 +102,13 @@ class Todo:
         self.ours = tuple(s for s in self.listing if shard is None or shard.holds(s.patient_id))
         self._set_aside = set() if self.retry else self.writer.set_aside(name) - self._arrived()
         self._finished = self.writer.finished(name)
-        self._over = self._finished | self._set_aside
         # Of studies that claim one volume the recorded one owns it, else the first by its id.
         self._owners = self.writer.owners()
         for study in sorted(self.listing, key=lambda study: study.study_id):
             for series in study.series:
                 self._owners.setdefault(series.series_id, study.study_id)
+        self._set_aside -= self._cleared()
+        self._over = self._finished | self._set_aside
 
     def _arrived(self) -> set[tuple[str, str]]:
         """Which series lacked a file and have it now: a download comes in portions."""
@@ -118,6 +119,18 @@ class Todo:
             for series in study.series
             if (key := (study.study_id, series.series_id)) in missing
             and all(path.exists() for path in _all_files(series))
+        }
+
+    def _cleared(self) -> set[tuple[str, str]]:
+        """Which studies the listing alone had set aside, and no longer does: a table was mended."""
+        lost = (self.writer.set_aside(self.preparation.name, reason=why) for why in engine.LOST)
+        judged = self._set_aside.difference(*lost)
+        return {
+            key
+            for study in self.ours
+            if study.series
+            and (key := (study.study_id, "")) in judged
+            and self._unfit(study, study.series) is None
         }
 
     def told_here(self, many: Iterable[SetAside]) -> Iterator[SetAside]:

@@ -19,13 +19,12 @@ from pathlib import Path
 
 from t3d.cohort import engine
 from t3d.cohort.listing import ReadAtOnce, SetAside, Source, Terms
-from t3d.cohort.patients import without_leaks
+from t3d.cohort.patients import SPLITS, without_leaks
 from t3d.cohort.people import CORPUS, MEMBER, corpus_of
 from t3d.cohort.preflight import open_series
 from t3d.errors import SourceError
 from t3d.types import Report, Series, Study
 
-SPLITS = ("train", "dev", "test", "")
 PAPER: Mapping[str, int] = {"ct_rate": 25_691, "inspect": 20_400, "bimcv_r": 6_548}
 """Volumes of CT-3DVLP by member, as told of T3D v3; 52,639 together."""
 WHOLE: Mapping[str, int] = {"ct_rate": 25_692, "inspect": 23_248, "bimcv_r": 8_069}

@@ -239,9 +239,14 @@ class CohortWriter:
         self._count()
 
     def record_failure(self, failure: Failure) -> None:
-        """Record what was set aside and why."""
+        """Record what was set aside and why; of a series, so that its study is no longer, whole."""
         told = (failure.study_id, failure.volume_id, failure.preparation)
         with self._whole():
+            if failure.volume_id:
+                self._connection.execute(
+                    "DELETE FROM failure WHERE study_id = ? AND preparation = ? AND volume_id = ''",
+                    (failure.study_id, failure.preparation),
+                )
             self._connection.execute(
                 "INSERT OR REPLACE INTO failure VALUES (?, ?, ?, ?, ?)",
                 (*told, failure.reason, failure.message),

@@ -104,9 +104,9 @@ def embed_split(
         )
     ids = [study.study_id for study in studies]
     reports = [cohort.report(study_id) for study_id in ids]
-    present = [i for i, report in enumerate(reports) if report is not None and _words(report)]
+    present = [i for i, report in enumerate(reports) if report is not None and words_of(report)]
     rows = [(i, v, k) for i, s in enumerate(studies) for k, v in enumerate(s.volume_ids)]
-    images = _embed_volumes(model, cohort, [name for _, name, _ in rows]) if volumes else None
+    images = rows_of_volumes(model, cohort, [name for _, name, _ in rows]) if volumes else None
     if images is None:
         rows = [(i, "", 0) for i in range(len(studies))]
         images = model.embed_studies(cohort, list(ids))
@@ -129,8 +129,8 @@ def embed_split(
     )
 
 
-def _embed_volumes(model: JudgedModel, cohort: Cohort, volume_ids: list[str]) -> Rows | None:
-    """Embed volumes as the model can; None = it cannot."""
+def rows_of_volumes(model: JudgedModel, cohort: Cohort, volume_ids: list[str]) -> Rows | None:
+    """Embed volumes as the model can, of any length; None = it cannot."""
     if isinstance(model, VolumeModel):
         return model.embed_volumes(cohort, volume_ids)
     one = getattr(model, "embed_volume", None)
@@ -219,13 +219,13 @@ def cosines(first: Rows, second: Rows, *, decimals: int | None) -> NDArray[np.fl
     return products if decimals is None else np.round(products, decimals)
 
 
-def _words(report: Report) -> str:
-    """The report's text in lower case with single spaces; "" = no text at all."""
+def words_of(report: Report) -> str:
+    """Give the text of a report in lower case with single spaces; "" = no text at all."""
     return " ".join(f"{report.findings}\n{report.impression}".lower().split())
 
 
 def report_numbers(reports: Sequence[Report | None]) -> tuple[int, ...]:
     """Number distinct normalised reports by first appearance; -1 = none."""
     seen: dict[str, int] = {}
-    texts = ["" if report is None else _words(report) for report in reports]
+    texts = ["" if report is None else words_of(report) for report in reports]
     return tuple(seen.setdefault(text, len(seen)) if text else -1 for text in texts)

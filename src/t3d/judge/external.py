@@ -173,7 +173,7 @@ def _read_csv(
             expected=f"a column {' or '.join(KEYS)} and at least one row",
             fix="add it",
         )
-    ids = [_bare(row[key]) for _, row in rows]
+    ids = [bare_id(row[key]) for _, row in rows]
     lines = [line for line, _ in rows]
     known = _Known(cohort, whole=key == "study_id")
     _check_ids(path.name, ids, lines, known)
@@ -207,7 +207,7 @@ def _read_npz(
 ) -> Foreign:
     """Read embeddings, and make scores where prompts stand beside them."""
     held = _arrays(path)
-    ids = [_bare(str(name)) for name in held["ids"]]
+    ids = [bare_id(str(name)) for name in held["ids"]]
     known = _Known(cohort, whole=False)
     if not any(name in known.places for name in ids):
         known = _Known(cohort, whole=True)
@@ -258,8 +258,8 @@ def _check_some(name: str, found: Mapping[str, object], splits: Sequence[str]) -
         )
 
 
-def _bare(name: str) -> str:
-    """An id without the ending of a file."""
+def bare_id(name: str) -> str:
+    """Give an id without the ending of a file."""
     told = name.strip()
     for ending in (".nii.gz", ".nii", ".npz"):
         told = told.removesuffix(ending)

@@ -86,6 +86,7 @@ def fit_scores(
     strengths: Sequence[float] = STRENGTHS,
     balanced: bool = False,
     tol: float = 1e-3,
+    solver: str = "lbfgs",
 ) -> LogisticScores:
     """Fit one L2 logistic regression a finding and score dev and test.
 
@@ -99,6 +100,7 @@ def fit_scores(
         strengths: C of scikit-learn, weakest fit first; one = nothing is chosen.
         balanced: Positives and negatives weigh the same in all.
         tol: Of scikit-learn's solver.
+        solver: Its name there.
 
     Returns:
         The scores.
@@ -116,7 +118,9 @@ def fit_scores(
         best = -1.0
         # warm starts: each stronger fit begins where the weaker one ended
         weight = "balanced" if balanced else None
-        model = LogisticRegression(max_iter=2000, tol=tol, warm_start=True, class_weight=weight)
+        model = LogisticRegression(
+            max_iter=2000, tol=tol, warm_start=True, class_weight=weight, solver=solver
+        )
         for c in strengths:
             model.set_params(C=c).fit(train[known], target)
             on_dev = model.decision_function(dev)

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from t3d.errors import ProtocolError
+from t3d.judge.embeddings import words_of
 from t3d.judge.facts import Facts, facts_of
 from t3d.judge.outcome import Outcome, difference
 from t3d.judge.protocol import Protocol
@@ -329,10 +330,9 @@ def frequent_report(cohort: Cohort, embedded: Embeddings, *, fit: str = FIT_SPLI
 
 
 def _text(cohort: Cohort, study_id: str) -> str:
-    """A report in lower case with single spaces; "" = none."""
+    """What identical reports have in common; "" = none."""
     report = cohort.report(study_id)
-    told = "" if report is None else f"{report.findings}\n{report.impression}"
-    return " ".join(told.lower().split())
+    return "" if report is None else words_of(report)
 
 
 def _on_rows(rows: Known, row_ids: Sequence[str]) -> Known:

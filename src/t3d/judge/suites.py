@@ -8,24 +8,25 @@ names every protocol that could not be served with the reason.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, cast
 
+import t3d
 from t3d.errors import ProtocolError
-from t3d.judge.embeddings import Embeddings, ScoringModel, embed_split
-from t3d.judge.external import ENDINGS, Foreign, read_scores
-from t3d.judge.facts import facts_of, label_facts
-from t3d.judge.nulls import frequent_report, nulls_of, with_nulls
+from t3d.judge.evaluate import opened
+from t3d.judge.external import Foreign
+from t3d.judge.facts import label_facts
+from t3d.judge.frozen import Frozen, Still
 from t3d.judge.outcome import Outcome
 from t3d.judge.prompts import PromptSet, templates
-from t3d.judge.protocol import Protocol
+from t3d.judge.protocol import PARTS, Protocol
 from t3d.judge.protocols import protocol_named
 from t3d.judge.results import write_results
-from t3d.judge.strata import BY, by_stratum, with_matched
-from t3d.judge.tasks import retrieval, supervised, zero_shot
-from t3d.judge.units import asked_of
+from t3d.judge.steps import STEPS, Bench
+from t3d.judge.strata import BY
 from t3d.text.findings import CT_RATE_18
 from t3d.types import Result
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from t3d.cohort.store import Cohort
 
 SUITE_FILE = "suite.json"
+NOT_RUN = "not run: "  # before the reason of `steps.skipped`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +47,8 @@ class Suite:
     splits: tuple[str, str]  # thresholds from, scored
     classification: tuple[str, ...]  # protocols
     retrieval: tuple[str, ...]  # protocols
+    neighbours: tuple[str, ...] = ()  # protocols
+    pools: tuple[str, ...] = ()  # protocols
     localization: tuple[str, ...] = ()  # protocols
     expected: Mapping[str, int]  # counts of the scored split of the whole corpus
     labels: str  # which labels it needs, in words
@@ -53,6 +57,16 @@ class Suite:
     page: str  # how to prepare it
     command: str  # that prepares it
     notes: tuple[str, ...] = ()
+
+    @property
+    def tasks(self) -> dict[str, tuple[str, ...]]:
+        """Part of a protocol -> protocols that it is measured under."""
+        return {part: getattr(self, part) for part in PARTS}
+
+    @property
+    def protocols(self) -> tuple[str, ...]:
+        """Every protocol once."""
+        return tuple(dict.fromkeys(name for names in self.tasks.values() for name in names))
 
 
 SUITES: tuple[Suite, ...] = (
@@ -66,6 +80,7 @@ SUITES: tuple[Suite, ...] = (
             *("radfinder", "radfinder_dup", "vlm3d"),
         ),
         retrieval=("plain", "ctclip", "spectre", "radfinder", "radfinder_dup"),
+        neighbours=("plain", "ctclip_v2v", "spectre", "radfinder"),
         expected={"patients": 1304, "studies": 1564, "volumes": 3039},
         labels="18 findings of multi_abnormality_labels (output of a classifier on the reports)",
         files=(
@@ -80,7 +95,7 @@ SUITES: tuple[Suite, ...] = (
         command="t3d prepare ct-rate cohort --source ct_rate --preparation paper_direct",
         notes=(
             "fvlm needs organ masks for a model of that kind; scores from a file serve it",
-            "colipri needs a list of scans without a chest and is run by name",
+            "colipri needs the list of scans without a chest: tasks.retrieval.run(lists=...)",
         ),
     ),
     Suite(
@@ -133,7 +148,8 @@ SUITES: tuple[Suite, ...] = (
         kinds=("merlin",),
         splits=("dev", "test"),
         classification=("plain",),
-        retrieval=("plain", "merlin_pools_spectre", "merlin_pools_radfinder"),
+        retrieval=("plain",),
+        pools=("plain", "merlin_pools_spectre", "merlin_pools_radfinder"),
         expected={"studies": 5137},
         labels="30 findings of zero_shot_findings_disease_cls.csv; -1 = not stated",
         files=(
@@ -209,44 +225,12 @@ def needs_of(name: str) -> str:
             "  files:",
             *(f"    {file}" for file in suite.files),
             f"  labels: {suite.labels}",
-            f"  classification: {', '.join(suite.classification) or 'none'}",
-            f"  retrieval: {', '.join(suite.retrieval) or 'none'}",
-            f"  localization: {', '.join(suite.localization) or 'none'}",
+            *(f"  {part}: {', '.join(names) or 'none'}" for part, names in suite.tasks.items()),
             f"  prepare: {suite.command}",
             f"  read: {suite.page}",
             *(f"  note: {note}" for note in suite.notes),
         ]
     )
-
-
-@dataclass(slots=True, kw_only=True, eq=False)
-class _Bench:
-    """What is judged, on what, and what was embedded so far."""
-
-    suite: Suite
-    cohort: Cohort
-    judged: Any  # a Foreign or a model
-    prompts: PromptSet | None
-    allow_missing: bool
-    nulls: bool
-    by: Sequence[str]
-    embedded: dict[tuple[str, bool], Embeddings] = field(default_factory=dict)
-    refused: dict[str, str] = field(default_factory=dict)
-
-    def rows(self, split: str, *, volumes: bool) -> Embeddings:
-        """Embeddings of a split, made once."""
-        if isinstance(self.judged, Foreign):
-            if split not in self.judged.embeddings:
-                raise ProtocolError(
-                    f"file {self.judged.name!r} has no embeddings of split {split!r}",
-                    expected="an NPZ with ids, image and text",
-                    fix="write embeddings; scores alone serve classification",
-                )
-            return self.judged.embeddings[split]
-        key = split, volumes
-        if key not in self.embedded:
-            self.embedded[key] = embed_split(self.judged, self.cohort, split, volumes=volumes)
-        return self.embedded[key]
 
 
 def run_suite(
@@ -291,34 +275,34 @@ def run_suite(
             expected=f"a cohort prepared from {' or '.join(suite.kinds)}\n{needs_of(name)}",
             fix=suite.command,
         )
-    bench = _Bench(
-        suite=suite,
-        cohort=cohort,
-        judged=_loaded(judged, cohort, suite),
-        prompts=prompts,
-        allow_missing=allow_missing,
-        nulls=nulls,
-        by=by,
-    )
-    results: list[Result] = []
-    for protocol, outcomes in _all(bench):
-        told = label_facts(cohort, suite.splits[1]) | {"suite": name}
-        outcomes = [_with_provenance(outcome, told) for outcome in outcomes]
-        if out is None:
-            results += [outcome.result for outcome in outcomes]
-        else:
-            results += write_results(out / protocol, outcomes)
+    still = cast("Cohort", Still(cohort))
+    model, told = _opened(judged, still)
+    told |= {"version": t3d.__version__, "suite": name, **label_facts(still, suite.splits[1])}
+    refused: dict[str, str] = {}
+    with TemporaryDirectory() as spare:
+        bench = Bench(
+            judged=model,
+            cohort=still,
+            out=Path(spare) if out is None else out,
+            prompts=_open_prompts(still, suite, prompts),
+            own_prompts=False,
+            nulls=nulls,
+            by=by,
+            allow_missing=allow_missing,
+            splits=("train", *suite.splits),
+        )
+        results = _measured(suite, bench, told, refused, keep=out is not None)
     if not results:
         raise ProtocolError(
             f"suite {name!r}: none of its protocols could be served; "
-            + "; ".join(f"{what}: {why}" for what, why in bench.refused.items()),
+            + "; ".join(f"{what}: {why}" for what, why in refused.items()),
             expected="scores or embeddings of its scored split",
             fix=f"see {suite.page} and docs/howto/evaluate.md",
         )
     report = SuiteReport(
         suite=name,
         results=tuple(results),
-        refused=dict(bench.refused),
+        refused=refused,
         notes=(*_differences(suite, results, cohort), *suite.notes),
     )
     if out is not None:
@@ -334,136 +318,83 @@ def _check_by(by: Sequence[str]) -> None:
         raise ProtocolError(f"results by {unknown[0]!r}", expected=", ".join(BY))
 
 
-def _loaded(judged: Any, cohort: Cohort, suite: Suite) -> Any:
-    """What is judged, read from where it lies."""
-    if isinstance(judged, str | Path):
-        if Path(judged).suffix in ENDINGS:
-            return read_scores(Path(judged), cohort, splits=suite.splits)
-        from t3d.judge.evaluate import load_model
-
-        return load_model(str(judged), cohort)
-    return judged
+def _opened(judged: Any, cohort: Cohort) -> tuple[Frozen | Foreign, dict[str, str]]:
+    """What is judged, and where it comes from."""
+    if isinstance(judged, Frozen):
+        return judged, {}
+    return opened(str(judged) if isinstance(judged, Path) else judged, cohort)
 
 
-def _all(bench: _Bench) -> Iterator[tuple[str, list[Outcome]]]:
-    """Outcomes by protocol, those that could be served."""
-    suite = bench.suite
-    tasks: dict[str, tuple[tuple[str, ...], Callable[[_Bench, Protocol], list[Outcome]]]] = {
-        "classification": (suite.classification, _classified),
-        "retrieval": (suite.retrieval, _retrieved),
-        "localization": (suite.localization, _localized),
-    }
-    for name in dict.fromkeys(name for names, _ in tasks.values() for name in names):
-        outcomes: list[Outcome] = []
-        for task, (names, judge) in tasks.items():
-            if name in names:
-                try:
-                    outcomes += judge(bench, protocol_named(name))
-                except ProtocolError as error:
-                    bench.refused[f"{task} {name}"] = error.found
-        if outcomes:
-            yield name, outcomes
+def _measured(
+    suite: Suite,
+    bench: Bench,
+    told: Mapping[str, str],
+    refused: dict[str, str],
+    *,
+    keep: bool,
+) -> list[Result]:
+    """Results of every protocol that could be served, in a folder each if they are kept."""
+    results: list[Result] = []
+    for protocol in suite.protocols:
+        folder = bench.out / protocol
+        folder.mkdir(parents=True, exist_ok=True)
+        outcomes = list(_judged(suite, replace(bench, out=folder), protocol, refused))
+        outcomes = [_with_provenance(outcome, told) for outcome in outcomes]
+        if outcomes and keep:
+            results += write_results(folder, outcomes)
+        else:
+            results += [outcome.result for outcome in outcomes]
+        if not any(folder.iterdir()):
+            folder.rmdir()
+    if isinstance(bench.judged, Frozen):
+        bench.judged.save()
+    return results
 
 
-def _classified(bench: _Bench, protocol: Protocol) -> list[Outcome]:
-    """A classification with its matched AUROC, nulls and strata."""
-    outcome, findings = _scored(bench, protocol)
-    splits, facts = bench.suite.splits, facts_of(bench.cohort, bench.suite.splits[1])
-    outcome = with_matched(outcome, facts)
-    if bench.nulls:
-        rules = protocol.allowing_missing() if bench.allow_missing else protocol
-        nulls = nulls_of(bench.cohort, rules, outcome, findings, splits=splits)
-        outcome = with_nulls(outcome, nulls)
-    outcomes = [outcome]
-    for fact in bench.by:
+def _open_prompts(cohort: Cohort, suite: Suite, prompts: PromptSet | None) -> tuple[PromptSet, ...]:
+    """Prompts where a protocol leaves them open; none where findings are no class names."""
+    if prompts is not None:
+        return (prompts,)
+    labels = {name for s in cohort.studies(suite.splits[1]) for name in s.labels}
+    return (templates(CT_RATE_18),) if labels & set(CT_RATE_18) else ()
+
+
+def _judged(suite: Suite, bench: Bench, name: str, refused: dict[str, str]) -> Iterator[Outcome]:
+    """All that a suite measures under one protocol; what could not be served is noted."""
+    protocol = protocol_named(name)
+    for part in PARTS:
+        if name not in suite.tasks[part]:
+            continue
         try:
-            outcomes.append(by_stratum(outcome, protocol, facts, fact))
+            for task in _tasks(part, bench, protocol):
+                for outcome in STEPS[task][1](bench, protocol):
+                    result = outcome.result
+                    skipped = any(why.startswith(NOT_RUN) for why in result.excluded)
+                    if skipped or (result.task in STEPS and not result.metrics):
+                        told = [why.removeprefix(NOT_RUN) for why in result.excluded]
+                        refused[f"{result.task} {name}"] = ", ".join(told)
+                    else:
+                        yield outcome
         except ProtocolError as error:
-            bench.refused[f"strata:{fact} {protocol.name}"] = error.found
-    return outcomes
+            refused[f"{part} {name}"] = error.found
 
 
-def _scored(bench: _Bench, protocol: Protocol) -> tuple[Outcome, Sequence[str]]:
-    """Judge what is there under one protocol; the findings it was asked for."""
-    rules, splits, judged = protocol.classes, bench.suite.splits, bench.judged
-    if isinstance(judged, Foreign):
-        outcome = judged.judged(
-            bench.cohort, protocol, allow_missing=bench.allow_missing, splits=splits
-        )
-        return outcome, judged.tables[splits[1]].findings
-    if isinstance(judged, ScoringModel):
-        scores = [
-            judged.score_studies(bench.cohort, [s.study_id for s in bench.cohort.studies(split)])
-            for split in splits
-        ]
-        outcome = supervised.measure(
-            bench.cohort,
-            protocol,
-            findings=tuple(judged.findings),
-            scores=(scores[0], scores[1]),
-            name="supervised",
-            splits=splits,
-        )
-        return outcome, judged.findings
-    told = zero_shot.prompts_of(protocol, None if rules.prompts else _open_prompts(bench, protocol))
-    volumes = rules.unit != "study:first"
-    first = bench.rows(splits[0], volumes=volumes) if rules.fitted_on == "dev" else None
-    rows = first, bench.rows(splits[1], volumes=volumes)
-    outcome = zero_shot.measure(judged, bench.cohort, protocol, told, embedded=rows, splits=splits)
-    return outcome, told.findings
-
-
-def _open_prompts(bench: _Bench, protocol: Protocol) -> PromptSet:
-    """Prompts where the protocol leaves them open."""
-    if bench.prompts is not None:
-        return bench.prompts
-    asked = asked_of(protocol.classes, CT_RATE_18)
-    labels = {name for s in bench.cohort.studies(bench.suite.splits[1]) for name in s.labels}
-    if not set(asked) <= set(CT_RATE_18) or not labels & set(CT_RATE_18):
+def _tasks(part: str, bench: Bench, protocol: Protocol) -> tuple[str, ...]:
+    """Tasks that measure a part of a protocol on what is judged."""
+    if part != "classification":
+        return (part,)
+    if isinstance(bench.judged, Foreign):  # each takes the kind of scores that it can judge
+        return "zero_shot", "supervised"
+    if hasattr(bench.judged, "score_studies"):
+        return ("supervised",)
+    if not protocol.classes.prompts and not bench.prompts:
         raise ProtocolError(
             f"protocol {protocol.name!r} leaves the prompts open, and the findings of this corpus "
             "are no class names to put into sentences",
             expected="a prompt file, or a file of scores",
             fix="give --prompts FILE",
         )
-    return templates(asked)
-
-
-def _retrieved(bench: _Bench, protocol: Protocol) -> list[Outcome]:
-    """Retrieval, and the most frequent report under the same rules."""
-    rules, split = protocol.pairs, bench.suite.splits[1]
-    rows = bench.rows(split, volumes=rules.pool != "split")
-    if isinstance(bench.judged, Foreign) and not bench.allow_missing:
-        missing = bench.judged.counts.get(f"missing rows: {split}", 0)
-        if missing:
-            raise ProtocolError(
-                f"{missing} rows of split {split!r} are missing: a smaller pool is an easier one",
-                expected="an embedding for each",
-                fix="embed them too, or allow missing ones",
-            )
-    outcomes = [retrieval.measure(bench.cohort, protocol, embedded=rows, split=split)]
-    if bench.nulls:
-        blind = frequent_report(bench.cohort, rows)
-        null = retrieval.measure(bench.cohort, protocol, embedded=blind, split=split)
-        renamed = replace(null.result, task="null:most_frequent_report")
-        columns = {f"null:{name}": held for name, held in null.table.columns.items()}
-        table = replace(null.table, columns=columns)
-        outcomes.append(replace(null, result=renamed, table=table))
-    return outcomes
-
-
-def _localized(bench: _Bench, protocol: Protocol) -> list[Outcome]:
-    """The depth of sentences, for a model that says where its tokens lie."""
-    from t3d.judge.tasks import localization
-
-    if not hasattr(bench.judged, "embed_tokens"):
-        raise ProtocolError(
-            "what is judged gives no tokens with their places",
-            expected="a model with embed_tokens",
-            fix="see docs/howto/evaluate.md",
-        )
-    splits = ("train", *bench.suite.splits)
-    return [localization.measure(bench.judged, bench.cohort, protocol, splits=splits).outcome]
+    return ("zero_shot",)
 
 
 def _with_provenance(outcome: Outcome, told: Mapping[str, str]) -> Outcome:
@@ -485,10 +416,12 @@ def _differences(suite: Suite, results: Sequence[Result], cohort: Cohort) -> lis
         for what, num in suite.expected.items()
         if held[what] != num
     ]
-    originals = {name: protocol_named(name).classes.expected for name in suite.classification}
     for result in results:
-        for what, num in originals.get(result.protocol, ()):
-            found = result.counts.get(what, num)
+        part, _ = STEPS.get(result.task, ("", None))
+        rules = getattr(protocol_named(result.protocol.partition("@")[0]), part, None)
+        for what, num in getattr(rules, "expected", ()):
+            # where rows are studies, each is one volume
+            found = result.counts.get(what, result.counts.get("studies", num))
             if found != num:
                 notes.append(f"{result.protocol}: {found:,} {what}, the original {num:,}")
     return list(dict.fromkeys(notes))

@@ -165,9 +165,15 @@ def load_model(folder: Path) -> dict[str, Tensor]:
     return load_file(folder / "model.safetensors")
 
 
+def load_facts(folder: Path) -> dict[str, Any]:
+    """Read training.json: step, best score, cohort digest, precision."""
+    facts: dict[str, Any] = json.loads((folder / "training.json").read_text())
+    return facts
+
+
 def load_state(folder: Path) -> State:
     """Read what resuming needs."""
-    numbers = json.loads((folder / "training.json").read_text())
+    numbers = load_facts(folder)
     tensors = load_file(folder / "training.safetensors")
     return State(step=numbers.pop("step"), tensors=tensors, numbers=numbers)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -126,6 +127,7 @@ class Run:
         out.mkdir(parents=True, exist_ok=True)
         steps = checkpoint.list_steps(out)
         self.last = steps[-1] if steps else None
+        self._check_same()
         shuffle = recipe.seed if recipe.shuffle_reports else None
         reports = recipe.supervision == "reports"
         self.corpus: Corpus = read_corpus(
@@ -181,7 +183,6 @@ class Run:
             check_preparation(self.recipe.preparation, self.cohort)
             maps = None if start is None else start.maps
             return fit(self.recipe, self.cohort, self.corpus, maps=maps)
-        checkpoint.verify(self.last)
         return checkpoint.load_fitted(self.last)
 
     def _stops(self) -> set[int]:
@@ -205,19 +206,26 @@ class Run:
             sides["text"] = nn.ModuleList(text)
         return sides | {"objectives": self.objectives}
 
-    def resume(self) -> None:
-        """Load the newest checkpoint of the run's folder, if there is one."""
+    def _check_same(self) -> None:
+        """Refuse a folder with another run, before a model is built from what it holds."""
         if self.last is None:
-            (self.out / "recipe.json").write_text(json.dumps(self.recipe.to_json(), indent=1))
             return
+        checkpoint.verify(self.last)
         before = checkpoint.load_recipe(self.last)
-        state = checkpoint.load_state(self.last)
-        if before.digest != self.recipe.digest or state.numbers["cohort"] != self.cohort.digest:
+        cohort = checkpoint.load_facts(self.last)["cohort"]
+        if before.digest != self.recipe.digest or cohort != self.cohort.digest:
             raise RecipeError(
                 f"{self.out.name} holds '{before.name}' with another recipe or cohort",
                 expected="the same recipe and cohort, to continue it",
                 fix="give another --out",
             )
+
+    def resume(self) -> None:
+        """Load the newest checkpoint of the run's folder, if there is one."""
+        if self.last is None:
+            (self.out / "recipe.json").write_text(json.dumps(self.recipe.to_json(), indent=1))
+            return
+        state = checkpoint.load_state(self.last)
         tensors = checkpoint.load_model(self.last)
         self._module().load_state_dict(tensors)
         load_state_tensors(self.optimiser, state.tensors)
@@ -363,13 +371,22 @@ class Run:
             for name, value in scores.items():
                 self._scalar(f"dev/{name}", value)
         score = scores.get(SELECT, float(self.step))
-        better = self.best is None or score >= self.best[0]
+        better = self._is_better(score)
         if better:
             self.best = (score, self.step)
         folder = self._save()
+        if self.writer is not None:
+            self.writer.flush()  # the run may end here
         if better:
             checkpoint.write_best(self.out, folder)
         self._drop_old()
+
+    def _is_better(self, score: float) -> bool:
+        """Compare a dev score with the best; an equal one is none where patience is counted."""
+        if self.best is None or math.isnan(self.best[0]):
+            return True
+        best = self.best[0]
+        return score >= best if self.recipe.early_stop is None else score > best
 
     def _save(self) -> Path:
         numbers: dict[str, Any] = {"best": self.best, "core_seconds": self.core_seconds}
@@ -411,8 +428,6 @@ class Run:
     def _scalar(self, name: str, value: float) -> None:
         if self.writer is not None:
             self.writer.add_scalar(name, value, self.step)
-            if self.step == self.recipe.num_steps:
-                self.writer.flush()
 
 
 def evaluation_steps(num_steps: int, count: int) -> set[int]:

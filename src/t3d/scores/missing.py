@@ -1,4 +1,4 @@
-"""Scores that a model did not give: counted, and filled only as badly as can be.
+"""Scores that a model did not give: filled only as badly as can be.
 
 No formula of this room takes NaN. A missing score is an error, or, where the user asks for it,
 the worst that the model could have said; never 0, never left out in silence.
@@ -12,20 +12,6 @@ from numpy.typing import ArrayLike, NDArray
 from t3d.errors import ProtocolError
 
 Floats = NDArray[np.float64]
-
-
-def count_missing(scores: ArrayLike, labels: ArrayLike) -> NDArray[np.int64]:
-    """Count scores that are not finite where the label is stated.
-
-    Args:
-        scores: (N, F).
-        labels: (N, F) 1, 0, or -1 = not stated.
-
-    Returns:
-        (F,) counts.
-    """
-    bad = ~np.isfinite(np.asarray(scores, dtype=np.float64)) & (np.asarray(labels) >= 0)
-    return np.asarray(bad.sum(axis=0), dtype=np.int64)
 
 
 def worst_case(

@@ -93,8 +93,8 @@ youden            ours: largest sensitivity + specificity in exact arithmetic, a
 f1                ours: largest binary F1
 ctclip_grid       CT-CLIP (also fVLM, HLIP): of linspace(0, 1, 100) the point nearest to the corner
                   of the ROC, the LAST of the best; present if p > threshold
-radfinder_youden  RadFinder: first argmax of tpr - fpr over descending scores; 0.5 where no score
-                  is better than calling nothing (there scikit-learn's threshold is infinite)
+radfinder_youden  RadFinder: first maximum of sensitivity + specificity over descending scores; 0.5
+                  where no score is better than none (there scikit-learn's threshold is infinite)
 """
 
 _NUMBERED: Mapping[str, Callable[[float], Rule]] = MappingProxyType(
@@ -195,7 +195,7 @@ def grid_cell(scores: Floats) -> NDArray[np.intp]:
 
 
 def nearest_corner(positive: ArrayLike, negative: ArrayLike) -> tuple[NDArray[np.intp], Floats]:
-    """Find the grid point whose (1 - tpr, fpr) is nearest to (0, 0); the last of several.
+    """Find the grid point nearest to the corner of the ROC where all is right; the last of several.
 
     Args:
         positive: (101, B) mass of the positives in each cell of `grid_cell`, all in all above 0.

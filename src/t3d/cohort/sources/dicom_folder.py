@@ -35,6 +35,7 @@ from typing import Any
 
 from t3d.cohort.delimited import ABSENT_IN_OWN_TABLES, LABEL_VALUES, is_absent, read_delimited
 from t3d.cohort.listing import SetAside, Terms
+from t3d.cohort.patients import SPLITS
 from t3d.cohort.pseudonyms import age_years, open_pseudonyms
 from t3d.errors import SourceError, T3DError
 from t3d.text.addenda import STATUSES, reports_in_row, resolve_reports
@@ -55,7 +56,6 @@ _DICOM_NAMES = {
     "studydate": "date",
 }
 _LABELS = {name.casefold(): name for name in CT_RATE_18}
-_SPLITS = ("", "train", "dev", "test")
 _SEXES = ("F", "M", "O")
 _NO_KEY = ("no_identifier", "a row without study_uid, accession, or patient and date")
 _NO_STUDY = ("no_study", "a row whose study is not here")
@@ -386,7 +386,7 @@ def _row(values: Mapping[str, str], line: int) -> _Row:
     for fine, column, expected in (
         (date_is_one, "date", "20240131 or 2024-01-31"),
         (status in ("", *STATUSES), "status", "final, preliminary, addendum or blank"),
-        (values.get("split", "") in _SPLITS, "split", "train, dev, test or blank"),
+        (values.get("split", "") in SPLITS, "split", "train, dev, test or blank"),
         (all(v in LABEL_VALUES for _, v in labels), "a label", "0, 1 or blank"),
         (not (texts["report"] and texts["findings"]), "report and findings", "one of them"),
     ):
@@ -399,10 +399,10 @@ def _row(values: Mapping[str, str], line: int) -> _Row:
     texts = {n: "" if is_absent(t, ABSENT_IN_OWN_TABLES) else t for n, t in texts.items()}
     language = values.get("language", "")
     reports = reports_in_row(texts, language=language, status=status or "final")
-    whole = {report.status for report in reports} == {"preliminary"}  # by its own words
+    own = {report.status for report in reports}  # by its own words
     return _Row(
         keys=keys,
-        status=status or ("preliminary" if whole else "final"),
+        status=status or (own.pop() if len(own) == 1 else "final"),
         reports=tuple(reports),
         split=values.get("split", ""),
         labels=tuple((name, LABEL_VALUES[value]) for name, value in labels),

@@ -52,7 +52,7 @@ _FOUR = (*_THREE, "precision:macro")
 _EXACT = "EXACT, README, supplementary table 4"
 _VISD = "ViSD-Boost, results table"
 _SPECTRE = "summary of SPECTRE, CVPR 2026"
-_R = tuple(f"t2i_r@{k}_strict" for k in (5, 10, 50, 100))
+_R = tuple(f"t2i_r@{k}" for k in (5, 10, 50, 100))
 _POOLS = tuple(f"pool{size}_r@1:findings" for size in (32, 64, 128))
 _POOLS_IMPRESSION = tuple(f"pool{size}_r@1:impression" for size in (32, 64, 128))
 _CTCLIP = {"protocol": "ctclip", "sample": VALID_VOLUMES, "tag": "2nd"}
@@ -134,7 +134,7 @@ FIGURES: tuple[Figure, ...] = (
     *_row(
         "RadFinder",
         (0.315,),
-        ("t2i_r@10_strict",),
+        ("t2i_r@10",),
         protocol="radfinder_dup",
         sample=VALID_VOLUMES,
         **_RADFINDER,
@@ -142,7 +142,7 @@ FIGURES: tuple[Figure, ...] = (
     *_row(
         "RadFinder",
         (36.3,),
-        ("depth_mae_mm",),
+        ("cell_error_mm",),
         protocol="radfinder",
         sample="",
         note="test set not public; best baseline 67.0",

@@ -4,31 +4,24 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from t3d.judge.protocol import Intervals, Protocol, Retrieval
+from t3d.judge.protocol import Intervals, Protocol
 from t3d.scores.pools import RADFINDER_POOLS, SPECTRE_POOLS
 
 _SPREAD = "an interval over repeats is spread over partitions, not sampling error"
+_TEXT = (
+    "cosine of an image with the findings, the impression and the whole report, each on its own; "
+    "studies without the section are left out"
+)
 
 MERLIN_POOLS_SPECTRE = Protocol(
     name="merlin_pools_spectre",
     source=SPECTRE_POOLS.source,
     code="cclaess/SPECTRE@9260676",
-    retrieval=Retrieval(
-        pool="split",
-        similarity="cosine",
-        text="findings and impression, each on its own",
-        directions=("t2i",),
-        ks=SPECTRE_POOLS.ks,
-        credit="own",
-        ties="lowest_index",
-        median="none",
-        expected=(("studies", 5137),),
-    ),
     pools=SPECTRE_POOLS,
     intervals=Intervals(resample="none", num_draws=1, seed=0, refit=False, percentiles="linear"),
     floor="R@K = K of the pool size",
     ceiling="1",
-    warnings=(_SPREAD,),
+    warnings=(_SPREAD, _TEXT),
     score_decimals=None,
 )
 """The last pool stays even where it is too short."""
@@ -39,5 +32,6 @@ MERLIN_POOLS_RADFINDER = replace(
     source=RADFINDER_POOLS.source,
     code="lmb-freiburg/radfinder@7c6ab92",
     pools=RADFINDER_POOLS,
+    warnings=(_SPREAD, _TEXT, "the release keeps such studies in and asks with a blank"),
 )
 """The last short pool is dropped."""

@@ -167,7 +167,8 @@ def measure(
         task="pools",
         protocol=protocol.name,
         metrics=tuple(metrics),
-        counts={f"studies:{part.part}": len(part.study_ids) for part in pairs},
+        counts={"studies": len(ids)}
+        | {f"studies:{part.part}": len(part.study_ids) for part in pairs},
         excluded=excluded,
         provenance=provenance(cohort, protocol, test=split),
     )

@@ -15,7 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from t3d.errors import ProtocolError
-from t3d.judge.embeddings import Embeddings, JudgedModel, Rows, embed_split, unit_rows
+from t3d.judge.embeddings import (
+    Embeddings,
+    JudgedModel,
+    Rows,
+    embed_split,
+    rows_of_volumes,
+    unit_rows,
+    words_of,
+)
+from t3d.judge.external import bare_id
 from t3d.judge.outcome import Outcome, StudyTable, draws_of, metric_of, provenance
 from t3d.judge.results import finish
 from t3d.scores.bootstrap import Draws, interval, permutations
@@ -38,7 +47,6 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-DIRECTIONS = ("t2i", "i2t")
 MAX_PERMUTED = 2_000_000_000  # similarities looked at to break pairs; more: fewer permutations
 
 _MARKS = str.maketrans("", "", "\"'()")
@@ -59,7 +67,6 @@ Wording = Callable[[Report], "str | Report"]
 WORDINGS: Mapping[str, Wording] = {
     "as the model reads a report": lambda report: report,
     "findings and impressions as the model reads a report": lambda report: report,
-    "findings and impression, each on its own": lambda report: report,  # halves: task pools
     "findings and impressions joined without a space, quotes and brackets removed": _joined,
     "'Findings: ...' and 'Impressions: ...' on two lines": _two_lines,
     "findings only; of studies with the same findings the first stays": lambda report: replace(
@@ -137,14 +144,16 @@ def embed_pairs(
     if not plain or rules.similarity == "dot":
         embedded = replace(embedded, text=_texts(model, cohort, embedded, rules, wording))
     gone = (
-        {_bare(name) for name in given.get("no_chest", ())} if "no_chest" in rules.needs else set()
+        {bare_id(name) for name in given.get("no_chest", ())}
+        if "no_chest" in rules.needs
+        else set()
     )
     volumes = {s.study_id: s.volume_ids for s in cohort.studies(split)}
     seen: set[str] = set()
     kept = []
     for i, study in enumerate(embedded.study_ids):
         report = cohort.report(study)
-        words = " ".join(report.findings.split()).lower() if report is not None else ""
+        words = "" if report is None else words_of(replace(report, impression=""))
         repeated = rules.text == FIRST_OF_SAME and words in seen
         if not repeated and gone.isdisjoint({study, *volumes[study]}):
             seen.add(words)
@@ -429,15 +438,8 @@ def _with_report(embedded: Embeddings) -> list[tuple[str, bool]]:
 
 
 def _raw_images(model: JudgedModel, cohort: Cohort, embedded: Embeddings) -> Rows:
-    """Images as the model gives them, where it can give many at once; else of unit length."""
-    if not embedded.volume_ids:
-        return np.asarray(model.embed_studies(cohort, list(embedded.study_ids)), dtype=np.float32)
-    many = getattr(model, "embed_volumes", None)
-    if many is None:
-        return embedded.image
-    return np.asarray(many(cohort, list(embedded.volume_ids)), dtype=np.float32)
-
-
-def _bare(name: str) -> str:
-    """An id without the ending of a file."""
-    return name.strip().removesuffix(".gz").removesuffix(".nii")
+    """Images as the model gives them, of any length."""
+    raw = rows_of_volumes(model, cohort, list(embedded.volume_ids)) if embedded.volume_ids else None
+    if raw is None:
+        raw = model.embed_studies(cohort, list(embedded.study_ids))
+    return np.asarray(raw, dtype=np.float32)
