@@ -92,7 +92,7 @@ def test_everything_wrong_with_members_is_told_at_once() -> None:
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
-        ("members.ct_rate.wieght", "2", "unknown field 'wieght'; nearest: 'weight'"),
+        ("members.ct_rate.weights", "2", "unknown field 'weights'; nearest: 'weight'"),
         ("members.ct_rate.weight", "true", "members.ct_rate.weight: found True, expected float"),
         ("members.ct_rate.sections", "impression", "found 'impression', expected a list"),
         ("members", "3", "members: found 3, expected entries by name"),

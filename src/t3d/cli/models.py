@@ -14,6 +14,8 @@ from t3d.errors import T3DError
 
 if TYPE_CHECKING:
     from t3d.api import Screening
+    from t3d.cohort.store import Cohort
+    from t3d.judge.evaluate import Plan
     from t3d.judge.prompts import PromptSet
     from t3d.types import Metric, Result
 
@@ -110,41 +112,25 @@ def evaluate(
     from t3d.judge.evaluate import Plan, curve_of
     from t3d.judge.evaluate import evaluate as run
     from t3d.judge.results import to_json
-    from t3d.judge.suites import run_suite
     from t3d.show.evaluation import evaluation_page
 
     known = None if cohort is None else Cohort.open(cohort)
+    plan = Plan(
+        protocols=_names(protocol),
+        tasks=_names(tasks),
+        prompts=_names(prompts),
+        by=_names(by),
+        nulls=nulls,
+        allow_missing=allow_missing,
+        compare=compare,
+    )
     if suite:
-        not_asked = {
-            "--protocol": protocol != ("plain",),
-            "--tasks": bool(tasks),
-            "--compare": compare is not None,
-            "several --prompts": len(_names(prompts)) > 1,
-            "several --scores": len(scores) > 1,
-        }
-        _refuse_beside_suite([option for option, told in not_asked.items() if told])
-        found = run_suite(
-            suite,
-            None if known is None else _judged(checkpoint, scores),
-            known,
-            out,
-            prompts=_prompts_of(_names(prompts)),
-            allow_missing=allow_missing,
-            nulls=nulls,
-            by=_names(by),
-        ).results
+        judged = None if known is None else _judged(checkpoint, scores)
+        _refuse_beside_suite(plan, scores)
+        found = _suite(suite, plan, judged, known, out)
     elif known is None:
         raise T3DError("no cohort", expected="--cohort FOLDER, made by t3d prepare")
     else:
-        plan = Plan(
-            protocols=_names(protocol),
-            tasks=_names(tasks),
-            prompts=_names(prompts),
-            by=_names(by),
-            nulls=nulls,
-            allow_missing=allow_missing,
-            compare=compare,
-        )
         found = run(_judged(checkpoint, scores), known, out, plan)
         if len(scores) > 1:
             curve_of(scores, known, out, plan.rules())
@@ -167,8 +153,34 @@ def _judged(checkpoint: str, scores: tuple[Path, ...]) -> str:
     return checkpoint or str(scores[0])
 
 
-def _refuse_beside_suite(options: list[str]) -> None:
+def _suite(
+    name: str, plan: Plan, judged: str | None, cohort: Cohort | None, out: Path
+) -> tuple[Result, ...]:
+    """Run a suite with those parts of a plan that it leaves open."""
+    from t3d.judge.suites import run_suite
+
+    return run_suite(
+        name,
+        judged,
+        cohort,
+        out,
+        prompts=_prompts_of(plan.prompts),
+        allow_missing=plan.allow_missing,
+        nulls=plan.nulls,
+        by=plan.by,
+    ).results
+
+
+def _refuse_beside_suite(plan: Plan, scores: tuple[Path, ...]) -> None:
     """A suite has its own protocols and tasks."""
+    told = {
+        "--protocol": plan.protocols != ("plain",),
+        "--tasks": bool(plan.tasks),
+        "--compare": plan.compare is not None,
+        "several --prompts": len(plan.prompts) > 1,
+        "several --scores": len(scores) > 1,
+    }
+    options = [option for option, given in told.items() if given]
     if options:
         raise T3DError(
             f"--suite and {', '.join(options)}",

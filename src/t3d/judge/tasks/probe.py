@@ -28,7 +28,7 @@ from t3d.judge.outcome import Outcome, draws_of, metric_of
 from t3d.judge.results import write_results
 from t3d.judge.rules import Scored, both_classes_of
 from t3d.judge.truth import truth_of
-from t3d.judge.units import ScoreTable, judge_scores, rows_of
+from t3d.judge.units import ScoreTable, judge_scores, rows_of, scored_of
 from t3d.learn.shares import Labelled, labelled_studies
 from t3d.scores.bootstrap import interval, mean_over_findings
 from t3d.scores.calibration import Logistic
@@ -317,9 +317,9 @@ def _with_spread(outcome: Outcome, ground: _Ground, fits: Sequence[_Fit]) -> Out
     """Add what other draws of labels give."""
     values, drawn = [], []
     for fit in fits:
-        truth = truth_of(
-            ground.cohort, ground.splits[2], fit.findings, mapping=ground.protocol.classes.mapping
-        )
+        rules = ground.protocol.classes
+        scored_findings = scored_of(rules, fit.findings)
+        truth = truth_of(ground.cohort, ground.splits[2], scored_findings, mapping=rules.mapping)
         scored = rows_of(_table(ground, fit, 1), truth, ground.protocol)
         values.append(macro_auroc(scored))
         drawn.append(_macro_drawn(scored, ground.protocol))
