@@ -8,6 +8,7 @@ file and NaN in memory.
 from __future__ import annotations
 
 import csv
+import io
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -38,13 +39,18 @@ def write_results(folder: Path, outcomes: Sequence[Outcome]) -> tuple[Result, ..
     Raises:
         ProtocolError: Two outcomes of a protocol have a column of the same name with other values.
     """
+    names = list(dict.fromkeys(outcome.result.protocol for outcome in outcomes))
+    paths = {name: folder / _table_name(name, first=name == names[0]) for name in names}
+    # all tables are made before the first file of an earlier evaluation goes
+    tables = {
+        path: _table_of([one for one in outcomes if one.result.protocol == name])
+        for name, path in paths.items()
+    }
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.glob(f"{Path(TABLE_FILE).stem}*.csv"):
         old.unlink()
-    names = list(dict.fromkeys(outcome.result.protocol for outcome in outcomes))
-    paths = {name: folder / _table_name(name, first=name == names[0]) for name in names}
-    for name, path in paths.items():
-        _write_table(path, [one for one in outcomes if one.result.protocol == name])
+    for path, table in tables.items():
+        path.write_text(table, encoding="utf-8", newline="")
     results = tuple(
         replace(outcome.result, per_study=paths[outcome.result.protocol]) for outcome in outcomes
     )
@@ -197,30 +203,29 @@ def _table_name(protocol: str, *, first: bool) -> str:
     return TABLE_FILE if first else f"{Path(TABLE_FILE).stem}-{protocol}.csv"
 
 
-def _write_table(path: Path, outcomes: Sequence[Outcome]) -> None:
-    """Join the tables of all outcomes by study."""
+def _table_of(outcomes: Sequence[Outcome]) -> str:
+    """Join the tables of all outcomes by row: a study, or a volume where a task has volumes."""
     patients: dict[str, str] = {}
     cells: dict[str, dict[str, str]] = {}
-    columns: list[str] = []
     for outcome in outcomes:
         table = outcome.table
         patients |= zip(table.study_ids, table.patient_ids, strict=True)
         for name, values in table.columns.items():
-            texts = [_text(float(value)) for value in values]
-            new = dict(zip(table.study_ids, texts, strict=True))
-            if cells.setdefault(name, new) != new:
-                raise ProtocolError(
-                    f"two outcomes with different values in column {name!r}",
-                    expected="one model and one split a folder",
-                    fix="write the outcomes of each model to a folder of its own",
-                )
-            columns += [] if name in columns else [name]
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["study_id", "patient_id", *columns])
-        for study in sorted(patients):
-            row = [cells[name].get(study, "") for name in columns]
-            writer.writerow([study, patients[study], *row])
+            held = cells.setdefault(name, {})
+            for row, value in zip(table.study_ids, values, strict=True):
+                text = _text(float(value))
+                if held.setdefault(row, text) != text:
+                    raise ProtocolError(
+                        f"two outcomes with different values in column {name!r}",
+                        expected="one model and one split a folder",
+                        fix="write the outcomes of each model to a folder of its own",
+                    )
+    file = io.StringIO(newline="")
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(["study_id", "patient_id", *cells])
+    for row in sorted(patients):
+        writer.writerow([row, patients[row], *(held.get(row, "") for held in cells.values())])
+    return file.getvalue()
 
 
 def _text(value: float) -> str:
