@@ -20,7 +20,6 @@ import argparse
 import itertools
 import json
 import os
-import subprocess
 import sys
 import tempfile
 from collections import Counter
@@ -32,7 +31,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 from numpy.typing import NDArray
 
-from loader import Row, chest, cpu_s, gunzip, matrix, row, show
+from loader import Row, apart, chest, cpu_s, gunzip, matrix, peak_mb, row, show
 from t3d.cohort.audit import SAME_CONTENT
 from t3d.ct import nifti
 from t3d.ct.anatomy import AXES, CANNOT_TELL, FITS, FLIPPED, read_anatomy
@@ -249,9 +248,7 @@ def one(path: Path) -> None:
             examine(scan)
 
     seconds = sorted(cpu_s(whole) for _ in range(3))[1]
-    status = Path("/proc/self/status").read_text("ascii").splitlines()
-    peak = next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) / 1024
-    sys.stdout.write(json.dumps([seconds, peak]))
+    sys.stdout.write(json.dumps([seconds, peak_mb()]))
 
 
 def cost_part(real: Path | None) -> list[Row]:
@@ -268,9 +265,7 @@ def cost_part(real: Path | None) -> list[Row]:
         unpacked = min(cpu_s(lambda: gunzip(packed)) for _ in range(3))
         rows.append(row("gunzip alone", unpacked, "CPU s"))
         for what, path in scans.items():
-            command = [sys.executable, __file__, "--one", str(path)]
-            done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-            seconds, peak = json.loads(done.stdout)
+            seconds, peak = apart(__file__, "--one", path)
             rows.append(row(what, seconds, "CPU s"))
             rows.append(row(f"{what}, peak", peak, "MB"))
     return rows

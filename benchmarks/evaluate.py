@@ -8,7 +8,7 @@ classification   18 findings x 3,039 volumes with the patients, siblings and pos
                  refitted in every draw, beside a loop over scikit-learn in the same run on few
                  draws, scaled; results on those draws must be equal. Each rule in a process of
                  its own: CPU seconds of one thread, peak memory with imports
-retrieval        benchmarks/evaluate_retrieval.py
+retrieval        benchmarks/evaluate_retrieval.py, nine minutes: --studies
 whole            benchmarks/evaluate_whole.py, on the folder of `t3d bench demo`: --demo FOLDER
 """
 
@@ -18,9 +18,7 @@ import argparse
 import json
 import math
 import os
-import resource
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -32,10 +30,10 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn import metrics as sk
 
-from evaluate_retrieval import pool_rows, retrieval_rows
-from evaluate_whole import whole_rows
+from evaluate_retrieval import CASES, pool_rows, retrieval_rows
+from evaluate_whole import once, whole_rows
 from intervals import POSITIVE_STUDIES, simulate, structure
-from loader import Row, row, show
+from loader import Row, apart, peak_mb, row, show
 from t3d.scores.bootstrap import Draws
 from t3d.scores.clustered import clustered_auroc
 from t3d.scores.matched import matched_auroc
@@ -158,29 +156,26 @@ def matched_s() -> float:
     return time.process_time() - began
 
 
-def fresh(case: str) -> None:
-    """Run one case in this process and write seconds and peak in MB."""
-    if case in RULES:
-        seconds = refit(case)[0]
-    else:
-        seconds = {"dev": on_dev_draws, "matched": matched_s}[case]()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    sys.stdout.write(json.dumps([seconds, peak]))
+def fresh(case: str, *words: str) -> object:
+    """Run one case in this process; CPU seconds, peak in MB, and what it found."""
+    if case == "whole":
+        return once(*words)
+    if case in CASES:
+        began = time.process_time()
+        told = CASES[case](int(words[0]))
+        return time.process_time() - began, peak_mb(), told
+    seconds = refit(case)[0] if case in RULES else OTHERS[case]()
+    return seconds, peak_mb()
 
 
-def measured(case: str) -> tuple[float, float]:
-    """Seconds and MB of a case in a process of its own."""
-    command = [sys.executable, __file__, "--fresh", case]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-    seconds, peak = json.loads(done.stdout)
-    return seconds, peak
+OTHERS = {"dev": on_dev_draws, "matched": matched_s}
 
 
 def classification_rows() -> list[Row]:
     """Refitted draws by rule, the plain loop, the closed form, matched AUROC."""
     rows: list[Row] = []
     for rule in RULES:
-        seconds, peak = measured(rule)
+        seconds, peak = apart(__file__, "--fresh", rule)
         rows.append(row(f"{rule}, {DRAWS} draws", seconds, "s", BAR_S, "baseline: the bar"))
         rows.append(row(f"{rule}, peak", peak, "MB"))
         if rule in PLAIN_DRAWS:
@@ -189,12 +184,12 @@ def classification_rows() -> list[Row]:
             note = f"loop over scikit-learn, {num} draws scaled; baseline: ours; "
             note += f"largest difference {gap(rule, values):.1e}"
             rows.append(row(f"{rule}, plain loop", spent * DRAWS / num, "s", seconds, note))
-    seconds, peak = measured("dev")
+    seconds, _ = apart(__file__, "--fresh", "dev")
     rows.append(row(f"thresholds of dev draws, {DRAWS} draws", seconds, "s", BAR_S))
     spent = closed_ms()
     note = f"median of {len(spent)}, {min(spent):.1f} to {max(spent):.1f}; baseline: the bar"
     rows.append(row("closed form", statistics.median(spent), "ms", BAR_CLOSED_MS, note))
-    seconds, peak = measured("matched")
+    seconds, peak = apart(__file__, "--fresh", "matched")
     rows.append(
         row(f"matched AUROC, {MATCHED_DRAWS} draws", seconds, "s", note=f"peak {peak:.0f} MB")
     )
@@ -210,10 +205,10 @@ def main(words: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--studies", type=int, default=50_000)
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--fresh", help=argparse.SUPPRESS)
+    parser.add_argument("--fresh", nargs="+", help=argparse.SUPPRESS)
     told = parser.parse_args(words)
     if told.fresh is not None:
-        fresh(told.fresh)
+        sys.stdout.write(json.dumps(fresh(*told.fresh)))
         return
     parts = told.part or ["classification", "retrieval"]
     rows = classification_rows() if "classification" in parts else []

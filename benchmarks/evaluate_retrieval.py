@@ -1,7 +1,7 @@
 """What retrieval at scale costs: ranks, neighbours and pools from embeddings, exact.
 
-    python benchmarks/evaluate_retrieval.py                    # 50,000 studies, D = 512
-    python benchmarks/evaluate_retrieval.py --studies 10000 --json out.json
+    python benchmarks/evaluate.py --part retrieval                     # 50,000 studies, D = 512
+    python benchmarks/evaluate.py --part retrieval --studies 10000 --json out.json
 
 ranks       study-level and strict, text to volume and back: four rankings in one pass
 naive       a float32 table and an argsort each way, on few studies; time scaled with their square
@@ -14,22 +14,13 @@ embeddings. Nine minutes.
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
-import resource
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
-
-os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 from numpy.typing import NDArray
 
-from loader import Row, row, show
+from loader import Row, apart, row
 from t3d.scores.neighbours import CTCLIP, SPECTRE, neighbours
 from t3d.scores.pools import RADFINDER_POOLS, expected_in_pools, partitions
 from t3d.scores.retrieval import Pairing, rank_all
@@ -124,20 +115,9 @@ CASES: dict[str, Callable[[int], str]] = {
 }
 
 
-def fresh(case: str, num: int) -> None:
-    """Run one case in this process and write seconds, peak in MB and what it found."""
-    began = time.process_time()
-    told = CASES[case](num)
-    seconds = time.process_time() - began
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    sys.stdout.write(json.dumps([seconds, peak, told]))
-
-
 def measured(case: str, num: int) -> tuple[float, float, str]:
-    """Seconds, MB and finding of a case in a process of its own."""
-    command = [sys.executable, __file__, "--fresh", case, "--studies", str(num)]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-    seconds, peak, told = json.loads(done.stdout)
+    """CPU seconds, MB and finding of a case in a process of its own."""
+    seconds, peak, told = apart(Path(__file__).with_name("evaluate.py"), "--fresh", case, num)
     return seconds, peak, told
 
 
@@ -164,23 +144,3 @@ def pool_rows() -> list[Row]:
     rows.append(row(f"pools, {MERLIN_STUDIES} pairs", dealt_s, "s", note=dealt_told))
     rows.append(row("pools, closed form with ranks", exact_s, "s", dealt_s, exact_told))
     return rows
-
-
-def main() -> None:
-    """Run all cases."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--studies", type=int, default=50_000)
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--fresh", help=argparse.SUPPRESS)
-    told = parser.parse_args()
-    if told.fresh is not None:
-        fresh(told.fresh, told.studies)
-        return
-    rows = [*retrieval_rows(told.studies), *pool_rows()]
-    show(rows)
-    if told.json is not None:
-        told.json.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
-
-
-if __name__ == "__main__":
-    main()

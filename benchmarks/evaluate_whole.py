@@ -6,51 +6,46 @@ Used by benchmarks/evaluate.py. Features in the cohort's cache are removed first
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import tempfile
+import time
 from pathlib import Path
+from typing import Any
 
-from loader import Row, row
+from loader import Row, apart, peak_mb, row
 
 BAR_S = 180.0
 RECIPE = "t3d_plus"
 MORE_PROMPTS = ("ctclip", "hlip", "radfinder")
 
-_ONE = """
-import json, resource, sys, time
-from pathlib import Path
-from t3d.cohort.store import Cohort
-from t3d.judge.evaluate import Plan, evaluate
-from t3d.show.evaluation import evaluation_page
-run, cohort, out, tasks, prompts = sys.argv[1:]
-opened, plan = Cohort.open(cohort), Plan(
-    tasks=tuple(filter(None, tasks.split(","))), prompts=tuple(filter(None, prompts.split(",")))
-)
-cpu, wall = time.process_time(), time.perf_counter()
-evaluate(run, opened, Path(out), plan)
-page = evaluation_page(Path(out), opened) if not tasks else None
-told = {
-    "cpu": time.process_time() - cpu,
-    "wall": time.perf_counter() - wall,
-    "mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-    "page_mb": page.stat().st_size / 1e6 if page else 0.0,
-    "parts": json.loads((Path(out) / "seconds.json").read_text()),
-}
-sys.stdout.write(json.dumps(told))
-"""
+
+def once(run: str, cohort: str, out: str, tasks: str, prompts: str) -> dict[str, Any]:
+    """Evaluate in this process; CPU and wall seconds, peak and page in MB, seconds by part."""
+    from t3d.cohort.store import Cohort
+    from t3d.judge.evaluate import Plan, evaluate
+    from t3d.show.evaluation import evaluation_page
+
+    opened = Cohort.open(cohort)
+    plan = Plan(
+        tasks=tuple(filter(None, tasks.split(","))), prompts=tuple(filter(None, prompts.split(",")))
+    )
+    cpu, wall = time.process_time(), time.perf_counter()
+    evaluate(run, opened, Path(out), plan)
+    page = evaluation_page(Path(out), opened) if not tasks else None
+    return {
+        "cpu": time.process_time() - cpu,
+        "wall": time.perf_counter() - wall,
+        "mb": peak_mb(),
+        "page_mb": page.stat().st_size / 1e6 if page else 0.0,
+        "parts": json.loads((Path(out) / "seconds.json").read_text()),
+    }
 
 
-def measured(demo: Path, out: Path, tasks: str = "", prompts: str = "") -> dict[str, float]:
+def measured(demo: Path, out: Path, tasks: str = "", prompts: str = "") -> dict[str, Any]:
     """One evaluation in a process of its own."""
     words = (demo / "runs" / RECIPE, demo / "cohort", out, tasks, prompts)
-    done = subprocess.run(
-        [sys.executable, "-c", _ONE, *map(str, words)],
-        check=True,
-        stdout=subprocess.PIPE,
-        text=True,
+    told: dict[str, Any] = apart(
+        Path(__file__).with_name("evaluate.py"), "--fresh", "whole", *words
     )
-    told: dict[str, float] = json.loads(done.stdout)
     return told
 
 
@@ -70,7 +65,7 @@ def whole_rows(demo: Path) -> list[Row]:
     rows.append(row("whole evaluation, from the cache, CPU", warm["cpu"], "s", cold["cpu"]))
     rows.append(row("whole evaluation, peak", cold["mb"], "MB"))
     rows.append(row("page", cold["page_mb"], "MB", 6.0, "baseline: what can be mailed"))
-    for part, seconds in warm["parts"].items():  # type: ignore[attr-defined]
+    for part, seconds in warm["parts"].items():
         rows.append(row(f"from the cache: {part}", seconds, "CPU-s"))
     extra = (four["cpu"] - one["cpu"]) / len(MORE_PROMPTS)
     note = "no study is encoded; its intervals, matched AUROC and sentences are"

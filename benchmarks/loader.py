@@ -24,6 +24,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -97,6 +98,22 @@ def alternating(actions: Sequence[Callable[[], object]], rounds: int) -> list[fl
     return [statistics.median(kept[1:]) for kept in times]
 
 
+def peak_mb() -> float:
+    """Peak memory of this process in MB.
+
+    Not getrusage: its maximum is handed down from the process that started this one.
+    """
+    status = Path("/proc/self/status").read_text("ascii").splitlines()
+    return next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) / 1024
+
+
+def apart(*words: object) -> Any:
+    """Run a script in a process of its own and read the JSON that it writes."""
+    command = [sys.executable, *map(str, words)]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    return json.loads(done.stdout)
+
+
 def gunzip(path: Path) -> None:
     """Decompress a file in pieces and keep nothing."""
     piece = bytearray(4 << 20)
@@ -116,20 +133,16 @@ def file_part(folder: Path, rounds: int) -> list[Row]:
     rows = [row("gunzip alone", floor, "CPU s")]
     for name, value in zip(names, ours, strict=True):
         rows.append(row(f"file to {name}", value, "CPU s", floor, "bar: ratio <= 1.7"))
-        command = [sys.executable, __file__, "--fresh", str(path), "--preparation", name]
-        told = subprocess.run(command, capture_output=True, text=True, check=True)
+        peak = apart(__file__, "--fresh", path, "--preparation", name)
         note = "fresh process, imports and output included; bar: 100"
-        rows.append(row(f"peak memory, {name}", float(told.stdout), "MB", None, note))
+        rows.append(row(f"peak memory, {name}", peak, "MB", None, note))
     return rows
 
 
 def fresh(path: Path, name: str) -> None:
     """Regrid one file and write the peak memory of this process in MB."""
     regrid(path, named_preparation(name))
-    # Not getrusage: its maximum is handed down from the process that started this one.
-    status = Path("/proc/self/status").read_text("ascii").splitlines()
-    peak_kb = next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
-    sys.stdout.write(f"{peak_kb / 1024:.1f}\n")
+    sys.stdout.write(json.dumps(round(peak_mb(), 1)))
 
 
 def source_of(folder: Path, count: int, shape: Zyx[int], spacing: Zyx[float]) -> Path:

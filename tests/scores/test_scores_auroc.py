@@ -14,7 +14,6 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from t3d.errors import ProtocolError
 from t3d.scores.auroc import (
     auroc,
-    auroc_draws,
     auroc_of_masses,
     average_precision,
     average_precision_draws,
@@ -107,7 +106,7 @@ def test_a_draw_equals_the_score_of_the_studies_repeated(
 ) -> None:
     scores, labels = np.array([s for s, _ in rows]), np.array([int(y) for _, y in rows])
     weights = np.random.default_rng(seed).integers(0, 4, (5, len(rows)))
-    areas = auroc_draws(scores, labels, weights)
+    areas = auroc_of_masses(scores, weights * labels, weights * (1 - labels))
     precisions = average_precision_draws(scores, labels, weights)
     for row, area, precision in zip(weights, areas, precisions, strict=True):
         again, truth = np.repeat(scores, row).tolist(), np.repeat(labels, row).tolist()
@@ -123,9 +122,10 @@ def test_many_draws_are_cut_into_blocks_without_changing_a_number() -> None:
     rng = np.random.default_rng(3)
     scores, labels = rng.normal(size=900), rng.random(900) < 0.3
     weights = rng.integers(0, 3, (3000, 900))  # more than one block of two million numbers
-    whole = auroc_draws(scores, labels, weights)
-    assert whole[2999] == auroc_draws(scores, labels, weights[2999:])[0]
-    assert whole[0] == auroc_draws(scores, labels, weights[:1])[0]
+    positive, negative = weights * labels, weights * ~labels
+    whole = auroc_of_masses(scores, positive, negative)
+    assert whole[2999] == auroc_of_masses(scores, positive[2999:], negative[2999:])[0]
+    assert whole[0] == auroc_of_masses(scores, positive[:1], negative[:1])[0]
 
 
 def test_masses_of_permuted_labels_give_the_score_of_those_labels() -> None:
@@ -158,7 +158,9 @@ def test_input_that_has_no_score_is_named(
 
 def test_weights_of_another_length_are_refused() -> None:
     with pytest.raises(ProtocolError, match="beside 8 rows"):
-        auroc_draws(P, Y, np.ones((3, 7)))
+        average_precision_draws(P, Y, np.ones((3, 7)))
+    with pytest.raises(ProtocolError, match="beside 8 rows"):
+        auroc_of_masses(P, np.ones((3, 7)), np.ones((3, 7)))
 
 
 def test_eighteen_findings_of_300_patients_resampled_1000_times_take_seconds() -> None:
@@ -167,5 +169,6 @@ def test_eighteen_findings_of_300_patients_resampled_1000_times_take_seconds() -
     draws = Draws.of([f"p{i:03}" for i in range(300)], num_draws=1000, seed=0)
     start = time.process_time()
     for f in range(18):
-        auroc_draws(scores[:, f], labels[:, f], draws.weights)
+        masses = (draws.weights * side for side in (labels[:, f], ~labels[:, f]))
+        auroc_of_masses(scores[:, f], *masses)
     assert time.process_time() - start < 5.0

@@ -20,7 +20,6 @@ from t3d.scores.calibration import (
     Cells,
     brier,
     calibration_error,
-    equal_mass,
     equal_width,
     fit_isotonic,
     fit_logistic,
@@ -102,7 +101,7 @@ def test_a_calibration_error_is_that_of_cells_gone_through_row_by_row(
     rows: list[tuple[float, bool]],
 ) -> None:
     p, y = [a for a, _ in rows], [int(b) for _, b in rows]
-    for cells in (equal_width(10), equal_width(3), equal_mass(p, 4), INSPECT_CELLS):
+    for cells in (equal_width(10), equal_width(3), INSPECT_CELLS):
         found = calibration_error(p, y, Draws.disabled(len(p)), cells)[0]
         expected = slow_error(p, y, cells.edges.tolist(), last_closed=cells.closed)
         assert found == pytest.approx(expected, abs=1e-12), cells.name
@@ -112,15 +111,6 @@ def test_a_certain_answer_falls_out_of_the_nine_cells_of_inspect() -> None:
     p, y, once = [1.0, 0.5], [0, 1], Draws.disabled(2)
     assert calibration_error(p, y, once, INSPECT_CELLS)[0] == 0.25
     assert calibration_error(p, y, once, equal_width(9))[0] == 0.75
-
-
-def test_cells_of_equal_mass_hold_the_same_number_and_keep_ties_together() -> None:
-    rng = np.random.default_rng(1)
-    p = rng.random(400)
-    assert np.bincount(equal_mass(p, 8).of(p)).tolist() == [50] * 8
-    tied = np.array([0.2] * 7 + [0.9])
-    cells = equal_mass(tied, 4).of(tied)
-    assert len(set(cells[:7].tolist())) == 1
 
 
 def test_a_reliability_curve_says_share_count_and_both_intervals() -> None:

@@ -20,7 +20,6 @@ from t3d.scores.retrieval import (
     Pairing,
     Ranks,
     blind_ranks,
-    chance_credit,
     exact_mean,
     median_rank,
     rank_all,
@@ -87,14 +86,15 @@ def test_constant_similarity_gets_exactly_chance() -> None:
     names = np.arange(300)
     found = ranks(np.full((300, 300), 0.25), names, names)
     assert found.credit(10).mean() == pytest.approx(10 / 300, abs=1e-15)
-    np.testing.assert_allclose(chance_credit(names, names, 5), 5 / 300, atol=1e-15)
+    blind = blind_ranks(Pairing(queries=names, candidates=names))
+    np.testing.assert_allclose(blind.credit(5), 5 / 300, atol=1e-15)
 
 
 def test_chance_is_what_random_similarities_reach() -> None:
     groups = np.repeat(np.arange(20), 2)
     rng = np.random.default_rng(0)
     tries = [ranks(rng.random((40, 40)), groups, groups).credit(5).mean() for _ in range(300)]
-    chance = chance_credit(groups, groups, 5).mean()
+    chance = blind_ranks(Pairing(queries=groups, candidates=groups)).credit(5).mean()
     assert chance == pytest.approx(1 - (35 * 34) / (40 * 39))
     assert np.mean(tries) == pytest.approx(chance, abs=4 * np.std(tries) / np.sqrt(300))
 

@@ -8,6 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from t3d.cli.app import app, pairs, print_out
+from t3d.cli.models import run_on_board
 from t3d.errors import RecipeError
 
 
@@ -38,14 +39,10 @@ def finetune(
         changes: Fields to change, as optim.layer_decay=0.8; may be given several times.
     """
     from t3d.cohort.store import Cohort
-    from t3d.judge.dev import dev_score
     from t3d.learn import checkpoint as checkpoints
     from t3d.learn.recipe import LabelShare, override
     from t3d.learn.start import digest_of
-    from t3d.learn.train import Report, train
     from t3d.recipes.finetune import finetune_from
-    from t3d.show.page import run_page
-    from t3d.show.terminal import Board
 
     if task != "classify":
         raise RecipeError(f"task '{task}' is unknown", expected="classify")
@@ -63,14 +60,5 @@ def finetune(
         f"{made.name}, labels of {labels:.0%} of the patients, at most {made.num_steps} steps, "
         f"cohort {opened.digest[:12]}"
     )
-    with Board() as board:
-
-        def tell(report: Report) -> None:
-            note = f"loss {report.loss:.3f}  {report.rate:.0f} studies/s"
-            board.update(made.name, report.step, report.num_steps, note)
-
-        dev = dev_score(made, opened)
-        best = train(made, opened, out, init=start, dev=dev, progress=tell)
-    page = run_page(out, out / "report.html")
-    print_out(f"best checkpoint: {best}\npage: {page}")
+    run_on_board(made, opened, out, init=start)
     return 0

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from t3d.cohort.store import Cohort
     from t3d.judge.evaluate import Plan
     from t3d.judge.prompts import PromptSet
+    from t3d.learn.recipe import Recipe
     from t3d.types import Metric, Result
 
 
@@ -39,13 +40,8 @@ def train(
         changes: Fields to change, as optim.lr=1e-4; may be given several times.
     """
     from t3d.cohort.store import Cohort
-    from t3d.judge.dev import dev_score
     from t3d.learn.recipe import override
-    from t3d.learn.train import Report
-    from t3d.learn.train import train as run
     from t3d.recipes import recipe as named
-    from t3d.show.page import run_page
-    from t3d.show.terminal import Board
 
     made = named(recipe, size)
     if changes:
@@ -54,16 +50,27 @@ def train(
     print_out(
         f"{made.name} ({made.supervision}), {made.num_steps} steps, cohort {opened.digest[:12]}"
     )
+    run_on_board(made, opened, out)
+    return 0
+
+
+def run_on_board(made: Recipe, cohort: Cohort, out: Path, *, init: Path | None = None) -> None:
+    """Train before the eyes of a person, and write the run's page."""
+    from t3d.judge.dev import dev_score
+    from t3d.learn.train import Report
+    from t3d.learn.train import train as run
+    from t3d.show.page import run_page
+    from t3d.show.terminal import Board
+
     with Board() as board:
 
         def tell(report: Report) -> None:
             note = f"loss {report.loss:.3f}  {report.rate:.0f} studies/s"
             board.update(made.name, report.step, report.num_steps, note)
 
-        best = run(made, opened, out, dev=dev_score(made, opened), progress=tell)
+        best = run(made, cohort, out, init=init, dev=dev_score(made, cohort), progress=tell)
     page = run_page(out, out / "report.html")
     print_out(f"best checkpoint: {best}\npage: {page}")
-    return 0
 
 
 @app.command

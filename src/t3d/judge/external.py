@@ -22,9 +22,7 @@ from numpy.typing import NDArray
 from t3d.cohort.delimited import read_delimited
 from t3d.errors import ProtocolError
 from t3d.judge.embeddings import Embeddings, cosines, report_numbers, unit_rows
-from t3d.judge.outcome import Outcome
-from t3d.judge.protocol import Protocol
-from t3d.judge.units import ScoreTable, judge_scores
+from t3d.judge.units import ScoreTable
 
 if TYPE_CHECKING:
     from t3d.cohort.store import Cohort
@@ -51,44 +49,6 @@ class Foreign:
     tokens: Mapping[str, tuple[Floats, Floats]] = field(default_factory=dict)
     # split -> tokens (N, L, D) and their centres (N, L, 3) in mm, rows as the embeddings
     counts: Mapping[str, int] = field(default_factory=dict)  # what is missing, or left aside
-
-    def judged(
-        self,
-        cohort: Cohort,
-        protocol: Protocol,
-        *,
-        allow_missing: bool = False,
-        splits: tuple[str, str] = ("dev", "test"),
-    ) -> Outcome:
-        """Judge the scores exactly as a model's.
-
-        Args:
-            cohort: That the file was read against.
-            protocol: Rules.
-            allow_missing: A score or row that is not there counts as the worst that the truth
-                allows, under a name of its own; False = it is an error unless the protocol says
-                what it counts as.
-            splits: Names of dev and test.
-
-        Raises:
-            ProtocolError: The file scores no study of the split, or as `units.judge_scores`.
-        """
-        if splits[1] not in self.tables:
-            raise ProtocolError(
-                f"file {self.name!r} has no scores of split {splits[1]!r}",
-                expected="a row for each of its volumes or studies",
-                fix="score that split, or give findings and prompts beside the embeddings",
-            )
-        rules = protocol.allowing_missing() if allow_missing else protocol
-        return judge_scores(
-            cohort,
-            rules,
-            tables=(self.tables.get(splits[0]), self.tables[splits[1]]),
-            task="zero_shot" if self.tables[splits[1]].positive is not None else "supervised",
-            column=self.name,
-            splits=splits,
-            facts={"scores": self.name, "scores_sha256": self.digest},
-        )
 
 
 class _Place(NamedTuple):

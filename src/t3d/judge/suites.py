@@ -255,7 +255,9 @@ def run_suite(
         out: Folder; each protocol gets one of its own below it. None = nothing is written.
         prompts: For protocols that leave prompts open; None = class names in sentences, where
             the corpus has CT-RATE's 18 findings.
-        allow_missing: As for `Foreign.judged`.
+        allow_missing: A score or row that is not there counts as the worst that the truth
+            allows, under a name of its own; False = it is an error unless the protocol says
+            what it counts as.
         nulls: Judge age, sex, scanner and the others beside each classification.
         by: Facts to split each classification by, of `strata.BY`.
 

@@ -13,6 +13,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -397,14 +398,15 @@ class Run:
             fitted=self.fitted,
             model=self._module().state_dict(),
             state=State(step=self.step, tensors=tensors, numbers=numbers),
-            people=self._people(),
+            people=self._people,
             earlier=self.earlier,
             extra={"cohort": self.cohort.digest, "precision": self.precision},
             write_parts=self._write_parts,
         )
 
+    @cached_property
     def _people(self) -> set[str]:
-        """Name the training patients as any cohort may know them."""
+        """The training patients as any cohort may know them; the cohort is asked once a run."""
         known = people(self.cohort, "train")
         return {name for study_id in self.corpus.study_ids for name in known[study_id]}
 

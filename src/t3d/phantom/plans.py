@@ -102,11 +102,6 @@ def point_at(point: Sequence[float] | Field) -> At:
     return At(z, y, x)
 
 
-def lobe_of(body: Body, point: Point) -> str:
-    """Name the lobe of a place."""
-    return LOBES[int(body.lobe(point_at(point))[0])]
-
-
 def side_of(lobe: str) -> str:
     """Give the side of a lobe's name."""
     return "right" if lobe.startswith("R") else "left"

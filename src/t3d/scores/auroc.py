@@ -40,7 +40,7 @@ def auroc(scores: ArrayLike, labels: ArrayLike) -> float:
     """
     values, truth = scores_and_labels(scores, labels)
     both_classes(truth)
-    return float(auroc_draws(values, truth, np.ones((1, len(values))))[0])
+    return float(auroc_of_masses(values, truth[None], ~truth[None])[0])
 
 
 def average_precision(scores: ArrayLike, labels: ArrayLike) -> float:
@@ -65,25 +65,6 @@ def average_precision(scores: ArrayLike, labels: ArrayLike) -> float:
     values, truth = scores_and_labels(scores, labels)
     both_classes(truth)
     return float(average_precision_draws(values, truth, np.ones((1, len(values))))[0])
-
-
-def auroc_draws(scores: ArrayLike, labels: ArrayLike, weights: ArrayLike) -> Floats:
-    """`auroc` of every draw, from how often each study was drawn.
-
-    Args:
-        scores: (N,) finite.
-        labels: (N,) 0 or 1.
-        weights: (B, N) counts.
-
-    Returns:
-        (B,) values; NaN where a draw holds one class only.
-
-    Raises:
-        ProtocolError: As `auroc` (an empty class gives NaN instead), or weights do not fit.
-    """
-    values, truth = scores_and_labels(scores, labels)
-    rows = weight_rows(weights, len(values))
-    return auroc_of_masses(values, rows * truth, rows * ~truth)
 
 
 def auroc_of_masses(scores: ArrayLike, positive: ArrayLike, negative: ArrayLike) -> Floats:

@@ -99,13 +99,6 @@ def equal_width(num: int) -> Cells:
     return Cells(name=f"width:{num}", edges=np.linspace(0, 1, num + 1))
 
 
-def equal_mass(probabilities: ArrayLike, num: int) -> Cells:
-    """Cut into cells of about the same number of studies; equal probabilities stay together."""
-    ordered = np.sort(np.asarray(probabilities, dtype=np.float64))
-    starts = ordered[(np.arange(1, num) * len(ordered)) // num]
-    return Cells(name=f"mass:{num}", edges=np.unique(np.concatenate(([0.0], starts, [1.0]))))
-
-
 INSPECT_CELLS = Cells(name="inspect", edges=np.linspace(0, 1, 10), closed=False)
 """The nine cells of INSPECT get_model_performance.py at 01f5830: p = 1 falls into none of them."""
 
@@ -137,7 +130,7 @@ def calibration_error(
         probabilities: (N,) between 0 and 1.
         labels: (N,) 0 or 1.
         draws: Of the same rows.
-        cells: `equal_width(15)`, `equal_mass(p, 15)` or `INSPECT_CELLS`, the same in every draw.
+        cells: `equal_width(15)` or `INSPECT_CELLS`, the same in every draw.
 
     Returns:
         (B,) errors.

@@ -35,9 +35,7 @@ class Matched:
     values: Floats  # (F,); NaN where no pair matches
     draws: Floats  # (B, F)
     pairs: NDArray[np.int64]  # (F,) matched pairs of rows
-    unmatched: NDArray[
-        np.int64
-    ]  # (F,) positives without a match; a missing age or sex is among them
+    unmatched: NDArray[np.int64]  # (F,) positives without a match, or without age or sex
     unknown: int  # rows without age or sex
 
 

@@ -190,24 +190,10 @@ def rank_all(similarity: Similarity, pairings: Sequence[Pairing]) -> list[Ranks]
     return [tally.ranks(similarity) for tally in tallies]
 
 
-def chance_credit(query_groups: ArrayLike, candidate_groups: ArrayLike, k: int) -> Floats:
-    """Credit each query gets when the order of candidates is random.
-
-    Check: 300 candidates, one right, k = 10 -> 10 / 300.
-
-    Args:
-        query_groups: (Q,).
-        candidate_groups: (M,).
-        k: Length of the list.
-
-    Returns:
-        (Q,): 1 - C(M - m, k) / C(M, k) with m right candidates.
-    """
-    return blind_ranks(Pairing(queries=query_groups, candidates=candidate_groups)).credit(k)
-
-
 def blind_ranks(pairing: Pairing) -> Ranks:
     """Ranks of a model that gives every candidate the same score.
+
+    Check: 300 candidates, one right: credit(10) = 1 - C(299, 10) / C(300, 10) = 10 / 300.
 
     Args:
         pairing: As for `rank_all`; `backward` makes no difference.
